@@ -1,0 +1,69 @@
+"""wanlab: an interactive laboratory for the Wan2.1 video model.
+
+>>> import wanlab as wl
+>>> lab = wl.Lab("my_lab")                                                         # doctest: +SKIP
+>>> run = lab.run("a red circle moves right on a blue background", seed=7)        # doctest: +SKIP
+
+Names are loaded when they are used, so that `import wanlab` is quick and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wanlab.clip import Clip, read_settings
+    from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
+    from wanlab.lab import Lab, compare
+    from wanlab.log import RunLog
+    from wanlab.plan import Plan
+    from wanlab.run import Run
+    from wanlab.settings import ClipSettings, ModelSettings, Settings
+    from wanlab.tiny import tiny_path
+
+_HOMES = {
+    "Clip": "clip",
+    "ClipSettings": "settings",
+    "FileError": "errors",
+    "Lab": "lab",
+    "ModelError": "errors",
+    "ModelSettings": "settings",
+    "Plan": "plan",
+    "Run": "run",
+    "RunLog": "log",
+    "Settings": "settings",
+    "SettingsError": "errors",
+    "WanlabError": "errors",
+    "compare": "lab",
+    "read_settings": "clip",
+    "tiny_path": "tiny",
+}
+
+__all__ = [
+    "Clip",
+    "ClipSettings",
+    "FileError",
+    "Lab",
+    "ModelError",
+    "ModelSettings",
+    "Plan",
+    "Run",
+    "RunLog",
+    "Settings",
+    "SettingsError",
+    "WanlabError",
+    "compare",
+    "read_settings",
+    "tiny_path",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wanlab' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"wanlab.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

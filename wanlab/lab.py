@@ -1,0 +1,136 @@
+"""The lab: a model, a store of steps and a log in one folder, and what one does with them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from wanlab import show
+from wanlab.bench import Bench
+from wanlab.errors import SettingsError
+from wanlab.plan import Plan, make_plan
+from wanlab.run import Run, perform, timeline_of
+from wanlab.settings import ModelSettings, Settings, Timeline, declared
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Lab:
+    """A folder for runs, with a model to make them.
+
+    `model` is "tiny", a folder in diffusers' format, or a hub name. Without `base_precision` and `device` the GPU is used
+    if there is one, and bf16 on it; a CPU, and the tiny Wan everywhere, compute in fp32. Many kernels may use one folder.
+
+    >>> lab = Lab("my_lab")                                                        # doctest: +SKIP
+    >>> lab.run("a red circle moves right on a blue background", seed=7)          # doctest: +SKIP
+    """
+
+    def __init__(
+        self, folder: str | Path = "wanlab_runs", model: str = "tiny", *, base_precision: str | None = None, device: str | None = None
+    ) -> None:
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        precision = base_precision or ("bf16" if device.startswith("cuda") and model != "tiny" else "fp32")
+        self._bench = Bench(Path(folder), ModelSettings(model=str(model), base_precision=precision, device=device))
+
+    @property
+    def folder(self) -> Path:
+        """Where runs and steps are."""
+        return self._bench.folder
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that a run has when nothing is said: the declared ones, or those that suit this model."""
+        return Settings().but(self._bench.checkpoint.defaults)
+
+    @property
+    def log(self) -> pandas.DataFrame:
+        """All runs in this folder, of every kernel: a row a run, in the order of time."""
+        return self._bench.log.frame()
+
+    def run(
+        self, prompt: str | Settings | None = None, changes: Mapping[str, Any] | None = None, *, fresh: bool = False, **settings: Any
+    ) -> Run:
+        """Make a clip. Steps that are in the store already are not computed again, unless `fresh`.
+
+        Settings are given by name (`steps=20`), those of a group in `changes` (`{"clip.frame_rate": 8}`); `prompt` may also
+        be the Settings of another run. Interrupting keeps the finished steps; the same call goes on from there.
+        Raises SettingsError before anything is computed.
+        """
+        return perform(self._bench, Timeline(self._asked(prompt, changes, settings)), fresh=fresh)
+
+    def plan(self, prompt: str | Settings | None = None, *variants: Mapping[str, Any], **settings: Any) -> Plan:
+        """What a run of these settings will do, and then one of each variant (changes by dotted name), before it starts."""
+        base = self._asked(prompt, None, settings)
+        timelines = [(Timeline(base), {})] + [(Timeline(base.but(variant)), variant) for variant in variants]
+        return make_plan(self._bench.model_id, timelines, self._bench.store.__contains__)
+
+    def open(self, id: str) -> Run:
+        """A run of the log, by its id, with the model that made it."""
+        facts = self._bench.log.read(id)
+        model = facts["model"]
+        bench = self._bench
+        if model["id"] != bench.model_id:
+            bench = Bench(self.folder, ModelSettings(model=model["name"], base_precision=model["base_precision"], device=bench.settings.device))
+            if model["id"] != bench.model_id:
+                raise SettingsError(f"Run {id} was made by another model than {model['name']!r} is now; its steps cannot be replayed with it.")
+        return Run(bench, id, timeline_of(facts), facts)
+
+    def trim(self, gib: float) -> float:
+        """Delete the oldest stored steps until at most `gib` are left; the log and the clips stay. Returns the GiB freed."""
+        return self._bench.store.trim(gib)
+
+    def __repr__(self) -> str:
+        settings = self._bench.settings
+        return f"Lab({str(self.folder)!r}, model={settings.model!r}, {settings.base_precision} on {settings.device})"
+
+    def _asked(self, prompt: str | Settings | None, changes: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> Settings:
+        base = prompt if isinstance(prompt, Settings) else self.settings
+        words = {} if prompt is None or isinstance(prompt, Settings) else {"prompt": prompt}
+        return base.but({**words, **(changes or {}), **settings})
+
+
+def _show_settings(method: Any) -> Any:
+    """Give a method that takes any settings a signature that names them, for help and completion."""
+
+    @wraps(method)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    own = [parameter for parameter in inspect.signature(method).parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    plain = [setting for setting in declared().values() if "." not in setting.name and setting.name != "prompt"]
+    keywords = [inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=s.default, annotation=s.kind) for s in plain]
+    named.__signature__ = inspect.Signature([*own, *keywords])  # type: ignore[attr-defined]
+    return named
+
+
+Lab.run = _show_settings(Lab.run)  # type: ignore[method-assign]
+
+
+def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
+    """Play two or more runs on one clock: side by side, as a wipe or as a difference, with the settings that differ.
+
+    `mode` is "side", "wipe" or "difference"; the page can switch between them.
+    """
+    if not runs:
+        raise SettingsError("compare() needs at least one run.")
+    rows = [_facts_shown(run) for run in runs]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    different = [name for name in names if len({row.get(name, "") for row in rows}) > 1]
+    told = [name for name in different if name not in ("seconds", "steps reused", "run")]
+    labels = [", ".join(f"{name} {row.get(name, '')}" for name in told[:3]) or f"run {k + 1}" for k, row in enumerate(rows)]
+    tiles = [show.Tile(run.clip.frames, label) for run, label in zip(runs, labels, strict=True)]
+    table = [(name, [row.get(name, "") for row in rows]) for name in different]
+    title = runs[0].settings.prompt if "prompt" not in different else ""
+    return show.player(tiles, frame_rate=runs[0].clip.frame_rate, title=title, mode=mode, table=table)
+
+
+def _facts_shown(run: Run) -> dict[str, str]:
+    forks = {f"{name} from step {at}": str(value) for at, changes in run.timeline.forks for name, value in changes}
+    facts = {"seconds": f"{run.seconds:.2f}", "steps reused": str(run.steps_reused), "run": run.id}
+    return {name: str(value) for name, value in run.settings.flat().items()} | forks | facts

@@ -1,0 +1,302 @@
+"""The log of all runs: a folder a run with a `run.json` in it, read as a pandas table.
+
+    my_lab/runs/20261122-171503-k3f9xq/run.json    the facts of one run, readable without wanlab
+                                       clip.mp4    whatever else the run leaves there
+
+Nothing is shared between writers, so nothing is locked and nothing can tear: a run claims its folder by making it, and
+`run.json` appears whole or not at all. Thirty kernels can write to one folder, also on a network drive. (Measured with
+12 writers: a shared CSV file kept 12 of 120 rows.) Only the process that started a run ever writes its `run.json`.
+
+A run whose process died reads as "crashed", a `run.json` that cannot be read as "unreadable" with the reason in `error`;
+neither hides another row. A folder without `run.json` is no run: its writer died before `start` returned, so nothing of
+it was promised. Names that do not print are passed over, so that no name can break a display.
+
+So that a long log reads fast, readers keep the rows of finished runs in `.index`, each with the time and size of its
+`run.json`. The index is no truth: lost, damaged or outdated it only costs the time to read the runs again. What stays is
+one question to the file system for each run (`benchmarks/log_reading.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+
+from wanlab import table
+from wanlab.errors import FileError
+from wanlab.files import write_whole
+from wanlab.process import lives, this_process
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = 1
+Ending = Literal["done", "stopped", "failed"]
+
+# What a run.json may hold at most. A run with 1000 steps stays below a fifth of each.
+MOST_BYTES = 2**20
+MOST_DEPTH = 20
+
+_INDEX = ".index"
+_INDEX_VERSION = 1  # raise it when rows are made differently from the same run.json
+_INDEX_AFTER = 20  # the index is written again when it is wrong about more runs than this
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: ascending in ASCII, nothing that reads like another
+
+_Stamp = tuple[int, int]  # what changes when a run.json does: its time in nanoseconds and its size in bytes
+
+
+class RunLog:
+    """The runs in a folder, which need not exist yet: `start` one, then read all with `frame()`."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Nothing is made or read yet."""
+        self.folder = Path(folder)
+
+    def start(self, facts: Mapping[str, Any]) -> RunFolder:
+        """Make a folder for a new run and note its facts; raises FileError if the log cannot be written.
+
+        Facts are nested mappings of numbers, text, None and lists of these. A number that is not finite is noted as null.
+        """
+        noted = _plain(facts, "facts")
+        path, created = self._claim()
+        own = {"format": FORMAT, "id": path.name, "status": "running", "created": created, "process": this_process()}
+        try:
+            run = RunFolder(path, own)
+            run._write(noted)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return run
+
+    def ids(self) -> list[str]:
+        """The ids of all runs, oldest first."""
+        return list(self._stamps())
+
+    def read(self, id: str) -> dict[str, Any]:
+        """The facts of a run as in its `run.json`, with the status "crashed" if its process died.
+
+        Raises FileError if there is no such run or its `run.json` cannot be read.
+        """
+        file = self.folder / id / "run.json"
+        try:
+            facts = _read(file, _stamp(file), this_process())
+            table.row(facts)  # what is unreadable there is so here
+            return facts
+        except (FileNotFoundError, NotADirectoryError):
+            problem = f"There is no run {id} in {self.folder}; ids() names its runs."
+        except (OSError, ValueError, RecursionError) as error:
+            problem = (
+                f"{file} cannot be read: {_reason(error)}. Remove the run's folder or put back a copy; other runs are well."
+            )
+        raise FileError(problem)
+
+    def frame(self) -> pandas.DataFrame:
+        """A row a run, indexed by id, oldest first.
+
+        The columns are status, created (UTC), the settings under their own names (`cfg`, `clip.frame_rate`), then the other
+        facts, with dots where they are nested (`seconds` is the total, `seconds.denoise` a part of it). Lists stay lists.
+        A number or text that is unknown is NaN. Settings that this version does not know come last.
+        """
+        return table.frame(self._rows())
+
+    def _claim(self) -> tuple[Path, str]:
+        """A folder that is no other run's, and the time of its making. Making it settles every race."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for attempt in itertools.count():
+                moment = datetime.now(UTC) + timedelta(microseconds=attempt)  # a clock that stands still runs out of ids
+                path = self.folder / _id(moment)
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir()
+                    return path, moment.isoformat(timespec="microseconds")
+        except OSError as error:
+            reason = _reason(error)
+        raise FileError(f"{self.folder} cannot keep runs: {reason}. Choose another folder.")
+
+    def _stamps(self) -> dict[str, _Stamp]:
+        """The ids of all runs, oldest first, with their stamps."""
+        try:
+            names = sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            reason = _reason(error)
+        else:
+            stamps = {}
+            for name in names:
+                if name[0] != "." and name.isprintable():
+                    with contextlib.suppress(OSError):  # no folder, or none of a run
+                        stamps[name] = _stamp(f"{self.folder}/{name}/run.json")
+            return stamps
+        raise FileError(f"{self.folder} cannot be read: {reason}. Choose the folder of a log.")
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        """The columns and values of all runs by id; brings the index up to date when it pays."""
+        here, index, rows, ended = this_process(), self._read_index(), {}, {}
+        wrong = 0
+        for id, stamp in self._stamps().items():
+            known_stamp, row = index.get(id, (None, {}))
+            if known_stamp != stamp:
+                try:
+                    row = table.row(_read(f"{self.folder}/{id}/run.json", stamp, here))
+                except FileNotFoundError:  # removed meanwhile
+                    continue
+                except (OSError, ValueError, RecursionError) as error:
+                    row = {"status": "unreadable", "error": _reason(error)}
+                wrong += row["status"] in get_args(Ending)
+            rows[id] = row
+            if row["status"] in get_args(Ending):
+                ended[id] = (stamp, row)
+        if wrong + len(index.keys() - ended.keys()) > _INDEX_AFTER:
+            self._write_index(ended)
+        return rows
+
+    def _read_index(self) -> dict[str, tuple[_Stamp, dict[str, Any]]]:
+        """Stamp and row of finished runs by id; nothing if the index is missing or not exactly as it was written."""
+        try:
+            seal, _, body = (self.folder / _INDEX).read_bytes().partition(b"\n")
+            if seal != _seal(body):
+                return {}
+            names, runs = json.loads(body)
+        except (OSError, ValueError):
+            return {}
+        return {id: ((time_ns, size), dict(zip(names[kind], row, strict=True))) for id, time_ns, size, kind, row in runs}
+
+    def _write_index(self, ended: Mapping[str, tuple[_Stamp, dict[str, Any]]]) -> None:
+        kinds: dict[tuple[str, ...], int] = {}  # few: the names of a row's columns are written once
+        runs = [
+            (id, *stamp, kinds.setdefault(tuple(row), len(kinds)), list(row.values())) for id, (stamp, row) in ended.items()
+        ]
+        body = json.dumps([list(kinds), runs], ensure_ascii=False, separators=(",", ":")).encode()
+        with contextlib.suppress(FileError):  # a folder that can only be read is read without
+            write_whole(self.folder / _INDEX, _seal(body) + b"\n" + body, durable=False)
+
+
+class RunFolder:
+    """The folder of a run that this process has started. `facts` are what its `run.json` says."""
+
+    def __init__(self, path: Path, own: dict[str, Any]) -> None:
+        """`own` are the facts that the log itself states."""
+        self.path = path
+        self.id = path.name
+        self.facts: dict[str, Any] = {}
+        self._own = own
+        self._file = os.fspath(path / "run.json")
+
+    def beat(self) -> None:
+        """Note that the run lives, in the time of its `run.json`: a few microseconds, to be called every step.
+
+        A beat that cannot be written is left out; if the folder is lost, `finish` says so.
+        """
+        with contextlib.suppress(OSError):
+            os.utime(self._file)
+
+    def finish(self, status: Ending, **facts: Any) -> None:
+        """Note how the run ended and more facts, which replace those of the same name; raises FileError if it cannot."""
+        if status not in get_args(Ending):
+            raise ValueError(f"status is {status!r}; a run ends as {', '.join(get_args(Ending))}.")
+        self._own["status"] = status
+        self._write(self.facts | _plain(facts, "facts"))
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        facts = {**self._own, **facts, **self._own}
+        lines = (json.dumps({name: fact}, ensure_ascii=False, allow_nan=False)[1:-1] for name, fact in facts.items())
+        # half a surrogate pair, as in the name of a file that is not UTF-8, becomes "?"
+        content = ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "replace")
+        problem = ""
+        try:
+            table.row(_parse(content))
+        except (ValueError, RecursionError) as error:
+            problem = f"The facts of run {self.id} cannot be kept: {_reason(error)}."
+        if problem:
+            raise FileError(problem)
+        write_whole(self.path / "run.json", content)
+        self.facts = facts
+
+
+def _seal(body: bytes) -> bytes:
+    """First line of an index: who wrote it, and what it must hold."""
+    return f"wanlab {_INDEX_VERSION} {hashlib.blake2b(body).hexdigest()}".encode()
+
+
+def _id(moment: datetime) -> str:
+    """Day, time, and six digits: the microsecond in four, so that ids sort by time, and chance in two."""
+    digits = [moment.microsecond >> shift & 31 for shift in (15, 10, 5, 0)] + [secrets.randbelow(32) for _ in range(2)]
+    return f"{moment:%Y%m%d-%H%M%S}-" + "".join(_DIGITS[digit] for digit in digits)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """The value in JSON's types; TypeError with its name for what has none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part, f"{name}.{key}") for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part, f"{name}[{number}]") for number, part in enumerate(value)]
+    if getattr(value, "ndim", None) == 0:  # a number of numpy or torch
+        return _plain(value.item(), name)
+    raise TypeError(f"{name} is a {type(value).__name__}; a log keeps numbers, text, None, and lists and mappings of these.")
+
+
+def _stamp(file: str | Path) -> _Stamp:
+    found = os.stat(file)
+    return found.st_mtime_ns, found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def _read(file: str | Path, stamp: _Stamp, here: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts in a run.json, "crashed" if they say "running" and are not true; ValueError or OSError if it is damaged."""
+    facts = _parse(_content(file, stamp))
+    if facts["status"] == "running" and not lives(facts.get("process"), stamp[0] / 1e9, here):
+        later = _stamp(file)
+        if later != stamp:  # it came to its end between the look at the file and the look at the process
+            facts = _parse(_content(file, later))
+        if facts["status"] == "running":
+            facts["status"] = "crashed"
+    return facts
+
+
+def _content(file: str | Path, stamp: _Stamp) -> bytes:
+    if stamp[1] < 0:
+        raise ValueError("it is not a file")  # opening a pipe would wait for ever
+    with open(file, "rb") as opened:
+        return opened.read(MOST_BYTES + 1)
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """The facts in the content of a run.json; ValueError or RecursionError if it is not what a log can have written."""
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    facts = json.loads(content.decode(), parse_constant=_refuse)
+    if not isinstance(facts, dict) or not isinstance(facts.get("status"), str):
+        raise ValueError("it does not say the status of a run")
+    if content.count(b"{") + content.count(b"[") > MOST_DEPTH and _deeper(facts, MOST_DEPTH):
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH}")
+    if re.search(rb"\\u[dD][89a-fA-F]", content):  # half a surrogate pair cannot be shown or written
+        json.dumps(facts, ensure_ascii=False).encode()
+    return facts
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth == 0 or any(_deeper(part, depth - 1) for part in parts)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,113 @@
+"""The plan: what a run will do, known before it starts and without a model. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from wanlab.names import step_names
+from wanlab.schedule import Grid, grid
+from wanlab.settings import Timeline
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan: its noise levels, and which of its steps are in the store already."""
+
+    timeline: Timeline
+    reused: tuple[bool, ...]
+    changes: Mapping[str, Any]
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Sigmas and timesteps."""
+        settings = self.timeline.settings
+        return grid(settings.solver, settings.steps, settings.shift)
+
+    @cached_property
+    def passes(self) -> tuple[int, ...]:
+        """Passes of the model per step: two with guidance, one at cfg 1, none for a step that is reused."""
+        cfgs = (self.timeline.at(step).cfg for step in range(len(self.reused)))
+        return tuple(0 if reused else 1 + (cfg != 1) for reused, cfg in zip(self.reused, cfgs, strict=True))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one or more runs will do: `plan.table()`, `plan.steps()`, `plan.show()`."""
+
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def model_calls(self) -> int:
+        """Passes of the model in all, also counting what later runs of this plan share with earlier ones once."""
+        return sum(sum(run.passes) for run in self.runs)
+
+    def table(self) -> pandas.DataFrame:
+        """A row a run: what differs from the first, model calls, steps that are reused."""
+        import pandas
+
+        rows = [
+            {**run.changes, "steps": len(run.passes), "steps_reused": sum(run.reused), "model_calls": sum(run.passes)}
+            for run in self.runs
+        ]
+        return pandas.DataFrame(rows)
+
+    def steps(self, run: int = 0) -> pandas.DataFrame:
+        """A row a step of one of the runs: sigma, timestep, cfg, whether it is reused, passes of the model."""
+        import pandas
+
+        planned = self.runs[run]
+        columns = {
+            "sigma": planned.grid.sigmas[:-1],
+            "timestep": planned.grid.timesteps,
+            "cfg": [planned.timeline.at(step).cfg for step in range(len(planned.passes))],
+            "reused": planned.reused,
+            "passes": planned.passes,
+        }
+        return pandas.DataFrame(columns).rename_axis("step")
+
+    def show(self) -> Figure:
+        """Draw the noise level of every step; hollow marks are steps that are reused from the store."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 3.2), layout="constrained", facecolor="none")
+        axes = figure.add_subplot(facecolor="none")
+        gray = "#808890"
+        for index, run in enumerate(self.runs):
+            label = ", ".join(f"{name} {value}" for name, value in run.changes.items()) or "base"
+            steps = range(len(run.passes))
+            sigmas = run.grid.sigmas
+            (line,) = axes.plot([*steps, len(run.passes)], sigmas, lw=1.5, color=f"C{index}", label=f"{label}: {sum(run.passes)} model calls")
+            faces = ["none" if reused else line.get_color() for reused in run.reused]
+            axes.scatter(steps, sigmas[:-1], facecolors=faces, edgecolors=line.get_color(), zorder=3)
+        axes.set_xlabel("step", color=gray)
+        axes.set_ylabel("sigma (noise level)", color=gray)
+        axes.tick_params(colors=gray)
+        for spine in axes.spines.values():
+            spine.set_color(gray)
+        axes.legend(frameon=False, labelcolor=gray)
+        return figure
+
+    def __repr__(self) -> str:
+        reused, steps = (sum(counts) for counts in zip(*((sum(run.reused), len(run.reused)) for run in self.runs), strict=True))
+        return f"Plan({len(self.runs)} runs, {steps} steps, {reused} reused, {self.model_calls} model calls)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>{self.table().to_html(index=False)}"
+
+
+def make_plan(model: str, timelines: Sequence[tuple[Timeline, Mapping[str, Any]]], stored: Callable[[str], bool]) -> Plan:
+    """The plan of these runs in this order on the model with this id; `stored` tells whether a step is in the store."""
+    runs: list[PlannedRun] = []
+    known: set[str] = set()
+    for timeline, changes in timelines:
+        names = step_names(model, timeline)
+        runs.append(PlannedRun(timeline, tuple(name in known or stored(name) for name in names), changes))
+        known.update(names)
+    return Plan(tuple(runs))

@@ -1,0 +1,323 @@
+"""A run: settings and the steps they led to, read lazily from the store; and `perform`, which makes one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wanlab import show
+from wanlab.bench import Bench
+from wanlab.clip import Clip, contact_sheet
+from wanlab.denoise import Step, denoise
+from wanlab.errors import SettingsError
+from wanlab.failures import Failure
+from wanlab.files import write_whole
+from wanlab.latents import Preview, noise
+from wanlab.log import RunFolder
+from wanlab.meter import Meter
+from wanlab.names import ENGINE, step_names
+from wanlab.settings import Settings, Timeline, declared
+from wanlab.store import StepStore
+
+_PACKAGES = ("wanlab", "torch", "diffusers", "transformers", "safetensors", "numpy")
+
+
+class Run:
+    """One run of the model. Its latents, velocities and clip are replayed from the store when they are asked for.
+
+    `facts` is what `run.json` in `folder` says: settings, status, seconds, memory, versions.
+    """
+
+    def __init__(self, bench: Bench, id: str, timeline: Timeline, facts: Mapping[str, Any]) -> None:
+        self.id, self.timeline, self.facts = id, timeline, facts
+        self._bench = bench
+
+    @property
+    def settings(self) -> Settings:
+        """The settings at the start; `run.timeline.at(k)` has those in force at step k of a fork."""
+        return self.timeline.settings
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, complete without wanlab: run.json, the clip, a picture."""
+        return self._bench.folder / "runs" / self.id
+
+    @property
+    def status(self) -> str:
+        """done, stopped (by the user) or failed."""
+        return str(self.facts["status"])
+
+    @property
+    def steps_reused(self) -> int:
+        """How many steps were found in the store instead of computed."""
+        return int(self.facts["steps_reused"])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole run, without what was reused."""
+        return float(self.facts["seconds"]["total"])
+
+    @property
+    def steps(self) -> Steps:
+        """The steps: `run.steps[k].clean`, a loop over them, or shown as the last line of a cell, a scrubber."""
+        return Steps(self)
+
+    @property
+    def velocities(self) -> list[Tensor]:
+        """The predicted velocities of all steps (1, 16, t, h, w), in the model's number format."""
+        return [step.velocity for step in self.replay()]
+
+    def velocity(self, k: int) -> Tensor:
+        """The velocity predicted at step k (1, 16, t, h, w)."""
+        return self.steps[k].velocity
+
+    def latents(self, k: int) -> Tensor:
+        """The latents before step k (1, 16, t, h, w) float32; k = steps gives the final ones."""
+        count = self.settings.steps
+        if not 0 <= k <= count:
+            raise SettingsError(f"k is {k}; this run has latents before steps 0 to {count - 1} and, as {count}, the final ones.")
+        return self.steps[k].latents if k < count else self.steps[count - 1].after
+
+    def replay(self) -> Iterator[Step]:
+        """All steps from the store, without the model. Of a finished run, steps that were trimmed are computed again."""
+        return denoise(self._bench.model, self.timeline, self._bench.store, only_stored=self.status != "done")
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The frames. Of a run that did not finish: the clean estimate of its last step."""
+        last: Step | None = None
+        for last in self.replay():
+            pass
+        if last is None:
+            raise SettingsError(f"Run {self.id} was {self.status} before its first step; it has no clip. Run it again to go on.")
+        return self._clip(self._bench.model.decode(last.after if self.status == "done" else last.clean))
+
+    def _clip(self, frames: np.ndarray) -> Clip:
+        settings = self.timeline.at(self.settings.steps - 1)
+        metadata = {**settings.flat(), "forks": self.facts["forks"], "model": self.facts["model"], "versions": self.facts["versions"]}
+        return Clip(frames, settings.clip, {**metadata, "run": self.id})
+
+    def fork(self, at: int, *, fresh: bool = False, **changes: Any) -> Run:
+        """The same run, but with these settings from step `at` on; the steps before are reused.
+
+        Settings of a group are given as a mapping: `changes={"clip.frame_rate": 8}`. Raises SettingsError for settings
+        that hold for a whole run, such as steps or shift.
+        """
+        changes = {**changes.pop("changes", {}), **changes}
+        timeline = self.timeline.fork(at, changes)
+        return perform(self._bench, timeline, fresh=fresh, origin={"forked_from": self.id, "forked_at": at, "changes": changes})
+
+    def __repr__(self) -> str:
+        reused = f", {self.steps_reused} reused" if self.steps_reused else ""
+        return f"Run({self.id}: {self.settings.prompt!r}, {self.settings.steps} steps{reused}, {self.status} in {self.seconds:.1f} s)"
+
+    def page(self) -> show.Page:
+        """The player with settings, seconds and memory beneath; also what a notebook shows."""
+        details = {"status": self.status, **_notable(self.timeline), "seconds": f"{self.seconds:.2f}"}
+        details |= {name.replace("_", " "): f"{value:.2f}" for name, value in self.facts.items() if name.startswith("peak_")}
+        details |= {"steps reused": str(self.steps_reused), "run": self.id}
+        tile = show.Tile(self.clip.frames, self.settings.prompt, {name: str(value) for name, value in details.items()})
+        return show.player([tile], frame_rate=self.clip.frame_rate)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        if not self.facts["steps_done"]:
+            return {"text/plain": repr(self)}
+        return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)}
+
+
+class Steps(Sequence[Step]):
+    """The steps of a run, replayed from the store as they are asked for."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __len__(self) -> int:
+        return int(self._run.facts["steps_done"])
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Step]: ...
+    def __getitem__(self, index: int | slice) -> Step | list[Step]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        wanted = range(len(self))[index]
+        return next(step for step in self if step.index == wanted)
+
+    def __iter__(self) -> Iterator[Step]:
+        return self._run.replay()
+
+    def decode(self, k: int) -> np.ndarray:
+        """Frames (t, h, w, 3) uint8 of the clean estimate of step k, by the VAE."""
+        return self._run._bench.model.decode(self[k].clean)
+
+    def page(self, *, full: bool = False) -> show.Page:
+        """A scrubber over the clean estimates: quick previews by a linear map, or with `full` decoded by the VAE."""
+        steps = list(self)
+        preview = self._run._bench.model.decode if full else _preview(self._run)
+        captions = [_caption(step) for step in steps]
+        return show.steps_page(
+            [preview(step.clean) for step in steps],
+            captions,
+            [step.sigma for step in steps],
+            frame_rate=self._run.clip.frame_rate,
+            title=self._run.settings.prompt,
+        )
+
+    def __repr__(self) -> str:
+        return f"Steps({len(self)} of {self._run.settings.steps} steps of run {self._run.id})"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)} if len(self) else {"text/plain": repr(self)}
+
+
+def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None) -> Run:
+    """Run these settings: compute what the store lacks, decode, write clip and log. Stop (interrupt) keeps finished steps.
+
+    Raises what went wrong after the log has its row; a KeyboardInterrupt is raised again as one, with the way to go on.
+    """
+    row = bench.log.start(_facts(bench, timeline, origin or {}))
+    failure: Failure | None = None
+    meter, progress = Meter(torch.device(bench.settings.device)), _Progress()
+    run = Run(bench, row.id, timeline, row.facts)
+    try:
+        _compute(run, row, meter, progress, fresh)
+        _finish(run, row, "done", meter, progress)
+    except BaseException as error:
+        failure = Failure.of(error)
+    if failure:
+        status = "stopped" if failure.interrupt else "failed"
+        _finish(run, row, status, meter, progress, error=None if failure.interrupt else failure.text)
+        failure.note(f"Stopped after {progress.done} of {timeline.settings.steps} steps, which are kept: run the same line again to go on.")
+        raise failure.error  # outside the except block and without its frames, so that a failed cell keeps no tensor alive
+    return run
+
+
+class _Progress:
+    """What a run has done so far, for its row."""
+
+    def __init__(self) -> None:
+        self.done, self.reused = 0, 0
+        self.seconds: list[float | None] = []
+        self.clip: str | None = None
+
+
+def _compute(run: Run, row: RunFolder, meter: Meter, progress: _Progress, fresh: bool) -> None:
+    bench, timeline, settings = run._bench, run.timeline, run.settings
+    model = bench.model
+    with meter.stage("load"):
+        names = step_names(model.id, timeline)
+        missing = [k for k, name in enumerate(names) if fresh or name not in bench.store]
+        if missing:
+            model.transformer  # noqa: B018 (read from disk now, so that no step's seconds include it)
+    with meter.stage("encode"):
+        for k in missing:
+            for text in _texts(timeline.at(k)):
+                model.encode(text)
+    latents = noise(settings)
+    with meter.stage("denoise"):
+        steps = denoise(model, timeline, bench.store, fresh=fresh)
+        for step in tqdm(steps, total=settings.steps, desc="denoise", leave=False, disable=None if missing else True):
+            latents = step.after
+            progress.done += 1
+            progress.reused += step.reused
+            progress.seconds.append(None if step.reused else step.seconds)
+            row.beat()
+            meter.look()
+    with meter.stage("decode"):
+        run.__dict__["clip"] = run._clip(model.decode(latents))
+    with meter.stage("save"):
+        write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames), durable=False)
+        if run.clip.settings.save_output:
+            progress.clip = run.clip.save(folder=run.folder).relative_to(run.folder.resolve()).as_posix()
+
+
+def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, progress: _Progress, error: str | None = None) -> None:
+    seconds = {**meter.seconds, "total": sum(meter.seconds.values()), "steps": progress.seconds}
+    row.finish(
+        status,
+        seconds=seconds,
+        **meter.peak(),
+        steps_done=progress.done,
+        steps_reused=progress.reused,
+        clip=progress.clip,
+        error=error,
+    )
+    run.facts = row.facts
+
+
+def _facts(bench: Bench, timeline: Timeline, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known before the run starts."""
+    return {
+        "settings": timeline.settings.flat(),
+        "forks": [[at, dict(changes)] for at, changes in timeline.forks],
+        "model": {"name": bench.settings.model, "base_precision": bench.settings.base_precision, "id": bench.model_id},
+        "device": _device(bench.settings.device),
+        "threads": torch.get_num_threads(),
+        "engine": ENGINE,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "steps_done": 0,
+        "steps_reused": 0,
+        "seconds": {"total": 0.0},
+        **origin,
+    }
+
+
+def timeline_of(facts: Mapping[str, Any]) -> Timeline:
+    """The timeline that `run.json` describes; raises SettingsError for settings that this version does not know."""
+    forks = tuple((int(at), tuple(changes.items())) for at, changes in facts.get("forks", []))
+    return Timeline(Settings().but(facts["settings"]), forks)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _device(name: str) -> str:
+    return torch.cuda.get_device_name(name) if torch.device(name).type == "cuda" else name
+
+
+def _texts(settings: Settings) -> list[str]:
+    return [settings.prompt] if settings.cfg == 1 else [settings.prompt, settings.negative_prompt]
+
+
+def _notable(timeline: Timeline) -> dict[str, Any]:
+    """The settings that everybody wants to see, then those that are not as declared, then forks."""
+    values, known = timeline.settings.flat(), declared()
+    always = ("steps", "cfg", "shift", "solver", "seed")
+    shown = {name: value for name, value in values.items() if name != "prompt" and (name in always or value != known[name].default)}
+    return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
+
+
+def _caption(step: Step) -> str:
+    speed = "reused" if step.reused else f"{step.seconds:.2f} s"
+    return f"step {step.index}: sigma {step.sigma:.3f}, velocity {step.velocity.float().std():.2f}, {speed}"
+
+
+def _preview(run: Run) -> Preview:
+    """The map of this VAE: shipped beside the checkpoint, or fitted once on a clip that it decoded, and kept in the lab."""
+    bench = run._bench
+    shipped = bench.checkpoint.folder / "preview.safetensors"
+    kept = bench.folder / "previews" / f"{bench.checkpoint.vae_fingerprint}.safetensors"
+    for file in (shipped, kept):
+        if file.exists():
+            return Preview.load(file)
+    last = run.steps[len(run.steps) - 1]
+    fitted = Preview.fit((last.after if run.status == "done" else last.clean).cpu(), run.clip.frames[None], cell=2)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    fitted.save(kept)
+    return fitted

@@ -1,0 +1,410 @@
+"""The settings of a run, declared once.
+
+From these declarations come the command line flags, the columns of the log, the names of the steps in the store,
+`docs/settings.md`, the checks and their messages. Adding a setting means adding a field here (and the code that obeys
+it), nothing else.
+
+Each field says what it `affects`:
+
+- "result": the velocities, so it is part of a step's name;
+- "cost": only seconds and memory; the velocities stay the same;
+- "clip": only how the finished clip is written.
+
+and its `scope`: "step" settings may change in the middle of a run (`run.fork`), "run" settings may not.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from wanlab.errors import SettingsError
+
+Affects = Literal["result", "cost", "clip"]
+Scope = Literal["run", "step"]
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    affects: Affects,
+    scope: Scope = "run",
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    multiple_of: int | None = None,
+    unit: str = "",
+    comfy: str = "",
+) -> Any:
+    """Declare a setting. `low` and `high` are inclusive, `step` is what a slider moves by, `comfy` the ComfyUI name."""
+    return Field(
+        default,
+        description=help,
+        ge=low,
+        le=high,
+        multiple_of=multiple_of,
+        json_schema_extra={"affects": affects, "scope": scope, "step": step, "unit": unit, "comfy": comfy, "low": low, "high": high},
+    )
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class ClipSettings(_Frozen):
+    """How a finished clip is written: the Video Combine of the workflow. None of these changes a velocity."""
+
+    frame_rate: float = knob(
+        16,
+        "Frames per second in the file. Only the playing speed: no frame is added or dropped. Wan is trained at 16; a GIF "
+        "can only hold multiples of 10 ms a frame.",
+        affects="clip",
+        low=1,
+        high=120,
+        step=1,
+        unit="frames/s",
+        comfy="VHS_VideoCombine.frame_rate",
+    )
+    loop_count: int = knob(
+        0,
+        "gif and webp: how often the viewer repeats the clip, 0 for ever. mp4 and webm cannot loop by themselves: the clip "
+        "is written this many extra times. png: no effect.",
+        affects="clip",
+        low=0,
+        high=100,
+        comfy="VHS_VideoCombine.loop_count",
+    )
+    filename_prefix: str = knob(
+        "clip",
+        "Beginning of the file name, with a counter and the ending after it. May hold folders and %date%; it cannot leave "
+        "the run's folder.",
+        affects="clip",
+        comfy="VHS_VideoCombine.filename_prefix",
+    )
+    format: Literal["mp4", "webm", "gif", "webp", "png"] = knob(
+        "mp4",
+        "mp4 (h264), webm (VP9), gif, animated webp (lossless), or png (a folder with a picture for each frame).",
+        affects="clip",
+        comfy="VHS_VideoCombine.format",
+    )
+    pingpong: bool = knob(
+        False,
+        "Play forwards, then backwards without the first and the last frame: N frames become 2N - 2.",
+        affects="clip",
+        comfy="VHS_VideoCombine.pingpong",
+    )
+    save_output: bool = knob(
+        True,
+        "Write the clip into the run's folder when the run is done. Off: nothing is written until run.clip.save().",
+        affects="clip",
+        comfy="VHS_VideoCombine.save_output",
+    )
+
+    @field_validator("filename_prefix")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        from wanlab.files import safe_prefix
+
+        safe_prefix(value)
+        return value
+
+
+class Settings(_Frozen):
+    """What is asked for. Frozen; `settings.but({"cfg": 3})` gives a changed copy."""
+
+    prompt: str = knob(
+        "a red circle moves right on a blue background",
+        "What the clip shows.",
+        affects="result",
+        scope="step",
+        comfy="WanVideoTextEncode.positive_prompt",
+    )
+    negative_prompt: str = knob(
+        "",
+        "What it should not show: the branch that cfg pushes away from. Unused at cfg 1.",
+        affects="result",
+        scope="step",
+        comfy="WanVideoTextEncode.negative_prompt",
+    )
+    width: int = knob(
+        64, "Width of the clip.", affects="result", low=16, high=4096, step=16, multiple_of=16, unit="pixels", comfy="WanVideoEmptyEmbeds.width"
+    )
+    height: int = knob(
+        64, "Height of the clip.", affects="result", low=16, high=4096, step=16, multiple_of=16, unit="pixels", comfy="WanVideoEmptyEmbeds.height"
+    )
+    frames: int = knob(
+        17,
+        "Length of the clip: 4n + 1 frames, since one latent frame stands for four (the first one for a single frame). 1 makes a picture.",
+        affects="result",
+        low=1,
+        high=4097,
+        step=4,
+        unit="frames",
+        comfy="WanVideoEmptyEmbeds.num_frames",
+    )
+    steps: int = knob(
+        20,
+        "Steps of the solver from noise to clip. Each costs one or, with cfg, two passes of the model.",
+        affects="result",
+        low=1,
+        high=1000,
+        step=1,
+        comfy="WanVideoSampler.steps",
+    )
+    cfg: float = knob(
+        5.0,
+        "Classifier-free guidance: how far the prediction is pushed from the negative prompt to the prompt, v = v_neg + cfg (v_pos - v_neg). "
+        "1 needs no negative pass and takes half the time.",
+        affects="result",
+        scope="step",
+        low=0,
+        high=30,
+        step=0.5,
+        comfy="WanVideoSampler.cfg",
+    )
+    shift: float = knob(
+        3.0,
+        "Which noise levels the steps visit: sigma' = shift sigma / (1 + (shift - 1) sigma). Larger spends more steps on "
+        "layout and motion, fewer on detail. It has nothing to do with understanding the prompt.",
+        affects="result",
+        low=0.01,
+        high=1000,
+        step=0.5,
+        comfy="WanVideoSampler.shift",
+    )
+    solver: Literal["unipc", "euler", "dpm++", "dpm++_sde"] = knob(
+        "unipc",
+        "How a velocity becomes a step: UniPC (order 2), Euler, DPM++ 2M, or its stochastic form DPM++ 2M SDE.",
+        affects="result",
+        comfy="WanVideoSampler.scheduler",
+    )
+    seed: int = knob(
+        0,
+        "Seed of the noise, drawn on the CPU, so that a seed means the same noise on every device. Another size or length is other noise.",
+        affects="result",
+        low=0,
+        high=2**64 - 1,
+        step=1,
+        comfy="WanVideoSampler.seed",
+    )
+    clip: ClipSettings = ClipSettings()
+
+    _noun: ClassVar[str] = "setting"
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**_plain(values))
+        except ValidationError as error:
+            message = "\n".join(_sentence(problem) for problem in error.errors())
+        else:
+            return
+        raise SettingsError(message)
+
+    @field_validator("prompt", "negative_prompt")
+    @classmethod
+    def _check_text(cls, value: str) -> str:
+        if "\0" in value or not value.isascii() and value != value.encode("utf-8", "ignore").decode():
+            raise ValueError("it must be text that can be written as UTF-8, without NUL characters.")
+        return value
+
+    @field_validator("frames")
+    @classmethod
+    def _check_frames(cls, value: int) -> int:
+        if value % 4 != 1:
+            below = max(1, (value - 1) // 4 * 4 + 1)
+            raise ValueError(f"it must be 4n + 1, for example {below} or {below + 4}.")
+        return value
+
+    def but(self, changes: Mapping[str, Any]) -> Settings:
+        """A copy with some settings changed, named with dots ("cfg", "clip.frame_rate"); raises SettingsError."""
+        values = self.model_dump()
+        for name, value in changes.items():
+            check_name(name)
+            *groups, last = name.split(".")
+            place = values
+            for group in groups:
+                place = place[group]
+            place[last] = value
+        return Settings(**values)
+
+    def flat(self) -> dict[str, Any]:
+        """All values by dotted name, in the order of declaration."""
+        return dict(_flatten(self))
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames: the first stands for one frame, each further one for four."""
+        return (self.frames - 1) // 4 + 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One declared setting: all that widgets, flags, columns and docs need to know."""
+
+    name: str
+    default: Any
+    help: str
+    kind: type
+    choices: tuple[Any, ...]
+    low: float | None
+    high: float | None
+    step: float | None
+    unit: str
+    affects: Affects
+    scope: Scope
+    comfy: str
+
+
+def declared(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Setting]:
+    """Every setting by its dotted name."""
+    found: dict[str, Setting] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= declared(field.annotation, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = _setting(prefix + name, field)
+    return found
+
+
+def _setting(name: str, field: FieldInfo) -> Setting:
+    extra: Any = field.json_schema_extra
+    choices = get_args(field.annotation)
+    kind = type(choices[0]) if choices else field.annotation
+    return Setting(
+        name=name,
+        default=field.default,
+        help=field.description or "",
+        kind=kind or object,
+        choices=choices,
+        low=extra["low"],
+        high=extra["high"],
+        step=extra["step"],
+        unit=extra["unit"],
+        affects=extra["affects"],
+        scope=extra["scope"],
+        comfy=extra["comfy"],
+    )
+
+
+def check_name(name: str) -> Setting:
+    """The declaration of this setting, or a SettingsError that names the nearest ones."""
+    known = declared()
+    if name in known:
+        return known[name]
+    raise SettingsError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    known = list(declared())
+    near = difflib.get_close_matches(name, known, 3, 0.5) or [full for full in known if full.split(".")[-1] == name]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the settings are {', '.join(known)}."
+    return f"{name} is not a setting; {hint}"
+
+
+def _flatten(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy become Python's, also inside mappings."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+
+
+def _sentence(problem: Any) -> str:
+    """One of pydantic's errors as: setting, value, rule, way out."""
+    name = ".".join(str(part) for part in problem["loc"])
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown(name)
+    value = problem["input"]
+    shown = repr(value) if isinstance(value, str) else str(value)
+    setting = declared().get(name)
+    rule = str(problem["msg"])
+    if kind == "value_error":
+        rule = str(context["error"])
+    elif setting and setting.choices:
+        rule = f"it must be one of {', '.join(map(str, setting.choices))}."
+    elif kind in ("greater_than_equal", "less_than_equal") and setting:
+        unit = f" {setting.unit}" if setting.unit else ""
+        rule = f"it must be from {setting.low:g} to {_number(setting.high)}{unit}."
+    elif kind == "multiple_of":
+        unit = context["multiple_of"]
+        nearest = max(unit, round(value / unit) * unit)
+        rule = f"it must be a multiple of {unit}, for example {nearest}."
+    elif kind == "finite_number":
+        rule = "it must be a finite number."
+    elif setting:
+        rule = f"it must be {_KINDS.get(setting.kind, setting.kind.__name__)}."
+    return f"{name} is {shown}; {rule}"
+
+
+def _number(value: float | None) -> str:
+    return str(int(value)) if value is not None and value == int(value) else str(value)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The settings of a run, and the changes that forks made on the way: from step `at` on, `changes` are in force."""
+
+    settings: Settings
+    forks: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
+
+    def at(self, step: int) -> Settings:
+        """The settings that are in force at this step."""
+        settings = self.settings
+        for start, changes in self.forks:
+            if start <= step:
+                settings = settings.but(dict(changes))
+        return settings
+
+    def fork(self, at: int, changes: Mapping[str, Any]) -> Timeline:
+        """The same run, but with `changes` from step `at` on; raises SettingsError for what cannot change there."""
+        if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < self.settings.steps:
+            raise SettingsError(f"at is {at}; a run of {self.settings.steps} steps forks at a step from 0 to {self.settings.steps - 1}.")
+        for name in changes:
+            setting = check_name(name)
+            if setting.affects == "result" and setting.scope == "run" and at > 0:
+                raise SettingsError(
+                    f"{name} cannot change in the middle of a run: it holds for all steps. Start a new run with it: lab.run(..., {name}=...)."
+                )
+        early = {name: value for name, value in changes.items() if at == 0 or check_name(name).affects == "clip"}
+        late = {name: value for name, value in changes.items() if name not in early}
+        base = self.settings.but(early)
+        kept = [
+            (start, tuple((name, value) for name, value in old if start < at or name not in changes)) for start, old in self.forks
+        ]
+        if late:
+            base.but(late)
+            kept = sorted([*kept, (at, tuple(late.items()))], key=lambda fork: fork[0])
+        return Timeline(base, tuple(fork for fork in kept if fork[1]))
+
+
+class ModelSettings(_Frozen):
+    """How the weights are loaded."""
+
+    model: str = knob("tiny", "The model: tiny, a folder in diffusers' format, or a hub name.", affects="result", comfy="WanVideoModelLoader.model")
+    base_precision: Literal["fp32", "bf16", "fp16"] = knob(
+        "fp32",
+        "Number format of the transformer's and the text encoder's weights and arithmetic. The VAE is always in fp32.",
+        affects="result",
+        comfy="WanVideoModelLoader.base_precision",
+    )
+    device: str = knob("cpu", "Where the model computes: cpu, cuda, cuda:1, mps.", affects="cost", comfy="WanVideoModelLoader.load_device")

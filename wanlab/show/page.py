@@ -1,0 +1,136 @@
+"""A page: a self-contained piece of HTML that a notebook shows, with its still picture and its sentence.
+
+What travels is one element. Its plain children (a contact sheet, the table) are what remains where scripts are stripped:
+on GitHub, in an untrusted notebook, in an e-mail. Where the script runs it attaches a shadow root to the element, which
+hides those children by itself and keeps the notebook's styles and the player's apart.
+
+Text gets into HTML through `esc` only, and all data through one attribute, as escaped JSON, so that no label, prompt or
+title can end the script or open a tag.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from PIL import Image
+
+from wanlab.files import write_whole
+from wanlab.show.stills import as_data_url, as_png
+
+Row = tuple[str, Sequence[str]]
+
+# Nothing may be loaded from anywhere: the browser itself then enforces that a saved page is complete.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+_DOCUMENT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+:root[data-theme=light] {{ color-scheme: light; }}
+:root[data-theme=dark] {{ color-scheme: dark; }}
+body {{ margin: 0; padding: 16px; background: Canvas; color: CanvasText; font: 14px/1.5 system-ui, sans-serif; }}
+img {{ max-width: 100%; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """Something to look at: the last expression of a cell shows it, `save` writes it as one offline file.
+
+    `html` is a fragment that may be put into any HTML document, several in one too; `png` is its still picture and
+    `text` its sentence, for places that show nothing better.
+    """
+
+    html: str
+    png: bytes
+    text: str
+    title: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": self.html, "image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
+
+    def save(self, path: str | Path) -> Path:
+        """Write one complete HTML file that needs neither the internet nor Python; the path is returned.
+
+        Raises FileError if it cannot be written; a file that was there before is then still whole.
+        """
+        path = Path(path)
+        document = _DOCUMENT.format(policy=_POLICY, title=esc(self.title or self.text), body=self.html)
+        write_whole(path, document.encode())
+        return path
+
+
+def esc(text: object) -> str:
+    """Text that is safe between tags and inside quoted attributes. Lone surrogates, which no file can hold, become "?".
+
+    >>> esc('</script><b title="x">')
+    '&lt;/script&gt;&lt;b title=&quot;x&quot;&gt;'
+    """
+    return html.escape(str(text).encode("utf-8", "replace").decode())
+
+
+def build_page(
+    content: Mapping[str, object],
+    *,
+    sheet: Image.Image,
+    title: str,
+    text: str,
+    notes: Sequence[str] = (),
+    tables: str = "",
+) -> Page:
+    """A page whose script is given `content`, and whose still part is the sheet, the sentence, the notes and the tables."""
+    payload = json.dumps({**content, "title": title, "notes": list(notes), "css": _source("player.css")}, allow_nan=False)
+    parts = [
+        f'<div class="wanlab" data-wanlab="{esc(payload)}">',
+        f"<p><strong>{esc(title)}</strong></p>" if title else "",
+        f'<img src="{as_data_url(sheet)}" width="{sheet.width}" alt="{esc(text)}">',
+        f"<p>{esc(' '.join([text, *notes]))}</p>",
+        tables,
+        f"<script>{_script()}</script>",
+        "</div>",
+    ]
+    return Page("\n".join(part for part in parts if part), as_png(sheet), text, title)
+
+
+def table_html(rows: Sequence[Row], columns: Sequence[str] = (), *, folded: str = "") -> str:
+    """A table of named rows; `folded` puts it under a summary line of that text. No rows, no table."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{esc(column)}</th>" for column in ("", *columns))
+    body = "".join(f"<tr><th>{esc(name)}</th>{''.join(f'<td>{esc(value)}</td>' for value in values)}</tr>" for name, values in rows)
+    table = f"<table>{f'<thead><tr>{head}</tr></thead>' if columns else ''}<tbody>{body}</tbody></table>"
+    return f"<details><summary>{esc(folded)}</summary>{table}</details>" if folded else table
+
+
+@cache
+def _script() -> str:
+    parts = (_source(f"{name}.js") for name in ("clock", "pictures", "controls", "steps", "player"))
+    return '\n(() => {\n"use strict";\n' + "\n".join(parts) + "})();\n"
+
+
+@cache
+def _source(name: str) -> str:
+    return files("wanlab.show").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Frames as encoded stills: exact when that is small, JPEG otherwise, and one codec for a whole page.
+
+Stills and not a video, because a video tag cannot be scrubbed frame by frame (measured: wrong frames and up to a second
+a seek) and WebCodecs do not exist on plain http, which is how a rented GPU is reached. One codec for a whole page,
+because a difference between an exact clip and a compressed one would show the compression.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Frames = NDArray[np.uint8]
+
+# Exact stills up to 512 frames of 64x64: about 1 byte a pixel and 2 seconds to encode. JPEG needs a fifth of both.
+_EXACT_PIXELS = 2**21
+_EXACT_BYTES = 3 * 2**20
+_JPEG_QUALITY = 90
+_SHEET_HEIGHT = 128
+
+
+@dataclass(frozen=True)
+class Stills:
+    """The encoded frames of one clip."""
+
+    pieces: tuple[bytes, ...]
+
+    def packed(self) -> dict[str, object]:
+        """The pieces as one base64 text and their sizes in bytes."""
+        return {"sizes": [len(piece) for piece in self.pieces], "stills": base64.b64encode(b"".join(self.pieces)).decode()}
+
+
+def check_frames(frames: Frames, name: str) -> None:
+    """Raise ValueError unless frames are (t, h, w, 3) uint8 with at least one frame and one pixel."""
+    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        found = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+        raise ValueError(f"{name} is {found}; it must be a uint8 array of shape (frames, height, width, 3), none of them zero.")
+
+
+def encode(clips: Sequence[Frames]) -> tuple[str, list[Stills]]:
+    """The MIME type of the codec chosen for all these clips, and their stills."""
+    if sum(clip.size // 3 for clip in clips) <= _EXACT_PIXELS:
+        exact = [Stills(tuple(_written(Image.fromarray(frame), "WEBP", lossless=True, method=2) for frame in clip)) for clip in clips]
+        if sum(len(piece) for stills in exact for piece in stills.pieces) <= _EXACT_BYTES:
+            return "image/webp", exact
+    # 4:4:4, since halved colours would be the largest thing that a difference of two clips shows
+    return "image/jpeg", [
+        Stills(tuple(_written(Image.fromarray(frame), "JPEG", quality=_JPEG_QUALITY, subsampling=0) for frame in clip)) for clip in clips
+    ]
+
+
+def contact_sheet(rows: Sequence[Sequence[Frames]]) -> Image.Image:
+    """One picture of rows of frames, each (h, w, 3), all drawn to the same height, with clear gaps between."""
+    cells = [[_to_height(Image.fromarray(frame)) for frame in row] for row in rows]
+    width = max(sum(cell.width + 4 for cell in row) - 4 for row in cells)
+    heights = [max(cell.height for cell in row) for row in cells]
+    sheet = Image.new("RGBA", (width, sum(heights) + 4 * (len(rows) - 1)), (0, 0, 0, 0))
+    top = 0
+    for row, height in zip(cells, heights, strict=True):
+        left = 0
+        for cell in row:
+            sheet.paste(cell, (left, top))
+            left += cell.width + 4
+        top += height + 4
+    return sheet
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """The picture as PNG."""
+    return _written(picture, "PNG")
+
+
+def as_data_url(picture: Image.Image) -> str:
+    """The picture inside a URL, compressed: it is a fallback and must be small."""
+    return "data:image/webp;base64," + base64.b64encode(_written(picture, "WEBP", quality=82, method=2)).decode()
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` different indices from 0 to count - 1, evenly spread, both ends included.
+
+    >>> spread(17, 5)
+    [0, 4, 8, 12, 16]
+    """
+    wanted = min(count, wanted)
+    return [round(i * (count - 1) / max(1, wanted - 1)) for i in range(wanted)]
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun: 1 frame, 17 frames."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in quotes, with bars between."""
+    return " | ".join(f'"{name}"' for name in names)
+
+
+def _to_height(picture: Image.Image) -> Image.Image:
+    if picture.height <= _SHEET_HEIGHT // 2:  # whole factors keep small pixels square
+        factor = _SHEET_HEIGHT // picture.height
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    if picture.height <= _SHEET_HEIGHT:
+        return picture
+    return picture.resize((max(1, round(picture.width * _SHEET_HEIGHT / picture.height)), _SHEET_HEIGHT), Image.Resampling.LANCZOS)
+
+
+def _written(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()

@@ -1,0 +1,46 @@
+"""Put the trained parts together into the shipped folder, in diffusers' format and bfloat16, and fit the preview map."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from wanlab.latents import Preview
+from wanlab.tiny import clips
+from wanlab.tiny.vae import SIDE, encode
+
+
+def assemble(folder: Path, out: Path) -> None:
+    """Write `out` from the training folder: a WanPipeline, and preview.safetensors."""
+    scale = json.loads((folder / "scale.json").read_text())
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+    vae.register_to_config(**scale)
+    pipeline = WanPipeline(
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
+        transformer=WanTransformer3DModel.from_pretrained(folder / "transformer"),
+        vae=vae,
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=3.0
+        ),
+    )
+    shutil.rmtree(out, ignore_errors=True)
+    pipeline.to(torch.bfloat16).save_pretrained(out)
+    fit_preview(AutoencoderKLWan.from_pretrained(out / "vae", torch_dtype=torch.float32)).save(out / "preview.safetensors")
+
+
+@torch.inference_mode()
+def fit_preview(vae: AutoencoderKLWan, count: int = 192, seed: int = 0) -> Preview:
+    """The linear preview map, fitted on training clips of 9 frames and their latents."""
+    rng = random.Random(seed)
+    pixels = torch.stack([clips.random_clip(clips.random_scene(rng), 9, SIDE, rng) for _ in range(count)])
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    latents = torch.cat([(encode(vae, clip[None])[:, :16] - mean) / std for clip in pixels])
+    return Preview.fit(latents, torch.stack([clips.to_frames(clip) for clip in pixels]).numpy())

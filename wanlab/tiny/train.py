@@ -1,0 +1,84 @@
+"""Train the tiny Wan: `python -m wanlab.tiny.train STAGE --folder FOLDER`.
+
+Stages, in this order: text, vae, latents, transformer, decoder, assemble. Each can be stopped and started again, and goes
+on from its last checkpoint. On a CPU a stage runs as `--ranks` processes of one thread each (see training.py).
+docs/tiny_model.md tells the times, the loss curves and the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+STAGES = ("text", "vae", "latents", "transformer", "decoder", "assemble")
+STEPS = {"text": 900, "vae": 2000, "transformer": 12000, "decoder": 600}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _spawn(ranks: int) -> int:
+    """Run this very command once per rank and wait for all; the worst exit status."""
+    shared = dict(
+        os.environ,
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(_free_port()),
+        WORLD_SIZE=str(ranks),
+        OMP_NUM_THREADS="1",
+        MKL_NUM_THREADS="1",
+    )
+    command = [sys.executable, "-m", "wanlab.tiny.train", *sys.argv[1:]]
+    children = [subprocess.Popen(command, env=dict(shared, RANK=str(rank))) for rank in range(ranks)]
+    return max(child.wait() for child in children)
+
+
+def main() -> int:
+    """Read the command line and run one stage."""
+    parser = argparse.ArgumentParser(prog="python -m wanlab.tiny.train", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--folder", type=Path, required=True, help="where checkpoints, curves and results go")
+    parser.add_argument("--out", type=Path, help="assemble: the folder to write (default: the package's own weights)")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: the shipped model's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=2, help="processes on a CPU (default 2)")
+    options = parser.parse_args()
+    shared = options.stage in ("vae", "latents", "transformer", "decoder")
+    if shared and options.ranks > 1 and "RANK" not in os.environ:
+        return _spawn(options.ranks)
+    steps = options.steps or STEPS.get(options.stage, 0)
+    if options.stage == "text":
+        from wanlab.tiny import text
+
+        text.train(options.folder, steps, options.seed)
+    elif options.stage == "vae":
+        from wanlab.tiny import vae
+
+        vae.train(options.folder, steps, options.seed)
+    elif options.stage == "latents":
+        from wanlab.tiny import latents
+
+        latents.write(options.folder, options.seed)
+    elif options.stage == "transformer":
+        from wanlab.tiny import transformer
+
+        transformer.train(options.folder, steps, options.seed)
+    elif options.stage == "decoder":
+        from wanlab.tiny import vae
+
+        vae.train(options.folder, steps, options.seed + 1, decoder_only=options.folder / "vae")
+    elif options.stage == "assemble":
+        from wanlab.tiny import assemble, tiny_path
+
+        assemble.assemble(options.folder, options.out or Path(tiny_path()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
