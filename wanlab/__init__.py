@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wanlab import show
     from wanlab.clip import Clip, read_settings
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab, compare
@@ -55,11 +56,14 @@ __all__ = [
     "WanlabError",
     "compare",
     "read_settings",
+    "show",
     "tiny_path",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "show":
+        return importlib.import_module("wanlab.show")
     if name not in _HOMES:
         raise AttributeError(f"module 'wanlab' has no attribute {name!r}")
     return getattr(importlib.import_module(f"wanlab.{_HOMES[name]}"), name)

@@ -18,9 +18,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from wanlab.errors import SettingsError
@@ -62,8 +63,8 @@ class ClipSettings(_Frozen):
 
     frame_rate: float = knob(
         16,
-        "Frames per second in the file. Only the playing speed: no frame is added or dropped. Wan is trained at 16; a GIF "
-        "can only hold multiples of 10 ms a frame.",
+        "Frames per second in the file. Only the playing speed: no frame is added or dropped. Wan is trained at 16; a gif "
+        "holds multiples of 10 ms a frame, at most 50 frames/s.",
         affects="clip",
         low=1,
         high=120,
@@ -105,6 +106,13 @@ class ClipSettings(_Frozen):
         affects="clip",
         comfy="VHS_VideoCombine.save_output",
     )
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, value: str, info: ValidationInfo) -> str:
+        if value == "gif" and info.data.get("frame_rate", 0) > 50:
+            raise ValueError("a gif plays at most 50 frames/s (browsers play shorter frames at 10); lower clip.frame_rate or use webp.")
+        return value
 
     @field_validator("filename_prefix")
     @classmethod
@@ -261,12 +269,13 @@ class Setting:
     comfy: str
 
 
-def declared(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Setting]:
-    """Every setting by its dotted name."""
+@cache
+def declared(model: type[BaseModel] = Settings, prefix: str = "") -> Mapping[str, Setting]:
+    """Every setting by its dotted name, in the order of declaration."""
     found: dict[str, Setting] = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= declared(field.annotation, f"{prefix}{name}.")
+            found |= dict(declared(field.annotation, f"{prefix}{name}."))
         else:
             found[prefix + name] = _setting(prefix + name, field)
     return found
@@ -302,7 +311,10 @@ def check_name(name: str) -> Setting:
 
 def _unknown(name: str) -> str:
     known = list(declared())
-    near = difflib.get_close_matches(name, known, 3, 0.5) or [full for full in known if full.split(".")[-1] == name]
+    group = [full for full in known if full.startswith(f"{name}.")]
+    if group:
+        return f"{name} is not a setting; its settings are {', '.join(group)}."
+    near = [full for full in known if full.split(".")[-1] == name] or difflib.get_close_matches(name, known, 3, 0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"the settings are {', '.join(known)}."
     return f"{name} is not a setting; {hint}"
 
@@ -345,10 +357,10 @@ def _sentence(problem: Any) -> str:
     elif kind in ("greater_than_equal", "less_than_equal") and setting:
         unit = f" {setting.unit}" if setting.unit else ""
         rule = f"it must be from {setting.low:g} to {_number(setting.high)}{unit}."
-    elif kind == "multiple_of":
+    elif kind == "multiple_of" and setting:
         unit = context["multiple_of"]
-        nearest = max(unit, round(value / unit) * unit)
-        rule = f"it must be a multiple of {unit}, for example {nearest}."
+        nearest = min(max(setting.low or 0, round(value / unit) * unit), setting.high or value)
+        rule = f"it must be a multiple of {unit} from {setting.low:g} to {_number(setting.high)}, for example {nearest:g}."
     elif kind == "finite_number":
         rule = "it must be a finite number."
     elif setting:

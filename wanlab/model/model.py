@@ -48,12 +48,12 @@ class Model:
     @cached_property
     def transformer(self) -> WanTransformer3DModel:
         """The transformer."""
-        return self._ready(WanTransformer3DModel.from_pretrained(self.checkpoint.folder / "transformer", torch_dtype=self.dtype))
+        return self._ready(WanTransformer3DModel.from_pretrained(self.checkpoint.folder / "transformer", dtype=self.dtype))
 
     @cached_property
     def vae(self) -> AutoencoderKLWan:
         """The VAE, in float32: in bfloat16 its error is a hundred times larger."""
-        return self._ready(AutoencoderKLWan.from_pretrained(self.checkpoint.folder / "vae", torch_dtype=torch.float32))
+        return self._ready(AutoencoderKLWan.from_pretrained(self.checkpoint.folder / "vae", dtype=torch.float32))
 
     def _ready(self, module: Any) -> Any:
         module.requires_grad_(False).eval().to(self.device)

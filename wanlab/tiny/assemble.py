@@ -32,7 +32,7 @@ def assemble(folder: Path, out: Path) -> None:
     )
     shutil.rmtree(out, ignore_errors=True)
     pipeline.to(torch.bfloat16).save_pretrained(out)
-    fit_preview(AutoencoderKLWan.from_pretrained(out / "vae", torch_dtype=torch.float32)).save(out / "preview.safetensors")
+    fit_preview(AutoencoderKLWan.from_pretrained(out / "vae", dtype=torch.float32)).save(out / "preview.safetensors")
 
 
 @torch.inference_mode()

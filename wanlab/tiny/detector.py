@@ -49,6 +49,7 @@ _SHADOW = (0.66, 1.05)  # how dark and light the background may be, as a factor
 _SHADING = (-40.0, 40.0)  # and the object, in levels of 0..255
 _CONTRAST = 40.0  # levels; the closest pair of colours is 80 apart
 _STRANGE = 50.0  # levels from background and object: neither of them
+_LEFT_OVER = 0.4  # size of what is neither background nor object, compared with the object
 # Corners, as a share of the ideal ones: a convex pentagon has 0.32 of a star, a star that is blurred to a blob 0.36,
 # and one that a person still reads 0.5.
 _STRENGTH = (0.42, 1.4)
@@ -94,7 +95,7 @@ def detect(frames: NDArray[np.uint8]) -> Seen:
         plain = float((far < _CONTRAST / 2).mean())
         return Seen(background=background if plain > 0.9 else None, confidence=0.0)
     cover, strange = _object(pixels, far, core)
-    if strange > 0.08:  # neither background nor one object
+    if strange > _LEFT_OVER:
         return Seen()
     centre, radius = _place(cover)
     outline = _outline(cover, centre, radius)
@@ -103,7 +104,7 @@ def detect(frames: NDArray[np.uint8]) -> Seen:
     shape, shape_share = _vote(shapes)
     color, color_share = _vote(colors)
     motion, motion_certainty = _motion(centre, radius, _turn(outline))
-    certain = min(shape_share, color_share, motion_certainty, 1 - strange)
+    certain = min(shape_share, color_share, motion_certainty, 1 - strange / _LEFT_OVER)
     return Seen(shape, color, background, motion, certain, centre, radius, shapes, colors)
 
 
@@ -174,7 +175,10 @@ def _core(pixels: Array, far: Array) -> Array | None:
 
 
 def _object(pixels: Array, far: Array, color: Array) -> tuple[Array, float]:
-    """How much of every pixel (t, h, w) the object covers, and the share of pixels that belong to nothing."""
+    """How much of every pixel (t, h, w) the object covers, and how large what is left is, compared with the object.
+
+    Left is what is near neither colour, and what is not connected with the object.
+    """
     some = far > _CONTRAST / 4
     from_background, from_color = far[some], _from_color(pixels[:, some], color)
     share = np.zeros_like(far)
@@ -183,7 +187,9 @@ def _object(pixels: Array, far: Array, color: Array) -> tuple[Array, float]:
     around = one = _connected(mask)
     for _ in range(max(2, far.shape[1] // 32)):
         around = _spread(around)
-    strange = float((np.minimum(from_background, from_color) > _STRANGE).sum() + (mask & ~one).sum()) / far.size
+    neither = np.zeros_like(mask)
+    neither[some] = np.minimum(from_background, from_color) > _STRANGE
+    strange = float((_inner(neither) | mask & ~one).sum()) / max(float(one.sum()), 1.0)
     return np.clip((share - 0.15) / 0.7, 0, 1) * around, strange
 
 
@@ -339,7 +345,7 @@ def _vote(found: tuple[str | None, ...]) -> tuple[str | None, float]:
 
 _SPEED = (0.017, 0.06)  # of straight moves, sides a frame; the vocabulary's is 1/32
 _TURN = (0.09, 0.4)  # of spin, radians a frame; the vocabulary's is pi/16
-_OFF_PATH = 0.03  # rms distance from the path that is still allowed, in sides
+_OFF_PATH = 0.04  # rms distance from the path that is still allowed, in sides; a spinning triangle sways by 0.034
 
 
 def _turn(outline: Array) -> float:

@@ -1,0 +1,71 @@
+"""What the tests share: the tiny model, loaded once, and settings that take a fraction of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from wanlab.bench import Bench
+    from wanlab.model.model import Model
+    from wanlab.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """The tiny model in fp32 on the CPU, with one thread: two of them wait for each other on a busy machine."""
+    import torch
+
+    from wanlab.model import checkpoint
+    from wanlab.model.model import Model
+    from wanlab.settings import ModelSettings
+
+    torch.set_num_threads(1)
+    return Model(ModelSettings(), checkpoint.find("tiny"))
+
+
+@pytest.fixture
+def make_bench(model: Model, tmp_path: Path) -> Callable[[], Bench]:
+    """Benches in the same folder, as two kernels would have, around the one loaded model."""
+    from wanlab.bench import Bench
+
+    def make() -> Bench:
+        bench = Bench(tmp_path / "lab", model.settings)
+        bench.__dict__["model"] = model
+        return bench
+
+    return make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[[], Bench]) -> Bench:
+    """A bench in a new folder."""
+    return make_bench()
+
+
+@pytest.fixture
+def small() -> Callable[..., Settings]:
+    """Settings of a run of a few tokens and steps; changes by name."""
+    from wanlab.settings import Settings
+
+    def make(**changes: Any) -> Settings:
+        return Settings(width=32, height=32, frames=5, steps=6, seed=3).but(changes)
+
+    return make
+
+
+@pytest.fixture
+def calls(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The timesteps of all passes of the model from now on."""
+    seen: list[float] = []
+    velocity = model.velocity
+
+    def counted(latents: Any, timestep: Any, text: Any) -> Any:
+        seen.append(float(timestep))
+        return velocity(latents, timestep, text)
+
+    monkeypatch.setattr(model, "velocity", counted)
+    return seen

@@ -1,0 +1,273 @@
+"""The command line: `wanlab run`, `log`, `trim`, `settings`. What is heavy is imported when a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import difflib
+import importlib.metadata
+import json
+import math
+import os
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wanlab.errors import FileError, SettingsError, WanlabError
+from wanlab.knobs import LAB_FOLDER, add_flags, add_model_flags, changes_from, settings_markdown, settings_text
+from wanlab.settings import ModelSettings, Settings, check_name, declared
+
+if TYPE_CHECKING:
+    import pandas
+
+    from wanlab.run import Run
+
+_WIDEST = 48  # of a cell in the terminal's table
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of the command line say; returns the exit status.
+
+    0: done. 2: a WanlabError or a flag that is wrong, told in a sentence. 130: interrupted. Other errors are bugs, or a
+    machine that fails, and are raised.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a prompt may not fit a terminal's encoding
+    try:
+        status = _command(words)
+        sys.stdout.flush()
+        return status
+    except WanlabError as error:
+        print(*map(_plain, str(error).split("\n")), sep="\n", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(stop or "Stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # of `wanlab log | head`; without this, Python complains once more when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _command(words: Sequence[str] | None) -> int:
+    parser, commands = _parsers()
+    given, strange = parser.parse_known_args(words)
+    if given.version:
+        print(f"wanlab {_version()}")
+    elif given.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    elif strange and given.command == "run":
+        check_name(strange[0].split("=")[0].lstrip("-").replace("-", "_"))  # says which setting it may be
+        raise SettingsError(f"{strange[0]} is not understood; wanlab run --help lists all flags, and a prompt of more words needs quotes.")
+    elif strange:
+        commands[given.command].error(f"{strange[0]} is not understood; wanlab {given.command} --help lists all flags.")
+    else:
+        given.do(given)
+    return 0
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(prog="wanlab", description="A laboratory for the Wan2.1 video model.", allow_abbrev=False)
+    parser.add_argument("--version", action="store_true", help="say which version this is")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    lab = argparse.ArgumentParser(add_help=False)
+    lab.add_argument("--lab", metavar="FOLDER", type=Path, default=Path(LAB_FOLDER), help="the lab's folder (default %(default)s)")
+
+    run = commands.add_parser(
+        "run",
+        parents=[lab],
+        help="make a clip",
+        usage='wanlab run ["PROMPT"] [--out FILE] [--plan] [--fresh] [--lab FOLDER] [settings]',
+        description="Make a clip. Steps that the lab has computed before are reused, also those of a run that was interrupted.",
+        allow_abbrev=False,
+    )
+    run.add_argument("words", metavar="PROMPT", nargs="?", help="what the clip shows: the same as --prompt")
+    run.add_argument("--out", metavar="FILE", type=Path, help="write the clip there, in the format of the ending (and not in the lab)")
+    run.add_argument("--plan", action="store_true", help="say what the run would do and cost, and stop")
+    run.add_argument("--fresh", action="store_true", help="compute all steps, also those that the lab has")
+    add_model_flags(run)
+    add_flags(run)
+    run.set_defaults(do=_run)
+
+    log = commands.add_parser("log", parents=[lab], help="list the runs of a lab", description="List the runs, the newest last.")
+    log.add_argument("--columns", metavar="A,B,C", help="these columns; --all shows which there are")
+    log.add_argument("--all", action="store_true", help="all columns")
+    log.add_argument("--csv", action="store_true", help="comma-separated, for spreadsheets: long texts are not cut off")
+    log.set_defaults(do=_log)
+
+    trim = commands.add_parser("trim", parents=[lab], help="delete the oldest stored steps of a lab; runs and clips stay")
+    trim.add_argument("--gib", metavar="N", type=float, required=True, help="GiB of steps to keep; 0 deletes all")
+    trim.set_defaults(do=_trim)
+
+    settings = commands.add_parser("settings", help="list all settings", description="List all settings.")
+    settings.add_argument("--markdown", action="store_true", help="as docs/settings.md")
+    settings.set_defaults(do=_settings)
+    return parser, dict(commands.choices)
+
+
+def _run(given: argparse.Namespace) -> None:
+    changes = changes_from(given)
+    if given.words is not None:
+        if "prompt" in changes:
+            raise SettingsError("The prompt is given twice; give it as the first word or as --prompt, not both.")
+        changes["prompt"] = given.words
+    if given.out is not None:
+        changes.setdefault("clip.save_output", False)
+    settings = Settings().but(changes)  # what is wrong is said before torch is imported
+    if given.out is not None:
+        _rehearse(given.out, settings)
+
+    from wanlab.lab import Lab
+
+    lab = Lab(given.lab, **changes_from(given, ModelSettings))
+    settings = lab.settings.but(changes)
+    if given.plan:
+        _print_table(lab.plan(settings).table())
+        return
+    run = lab.run(settings, fresh=given.fresh)
+    _report(run, None if given.out is None else run.clip.save(given.out))
+
+
+def _rehearse(out: Path, settings: Settings) -> None:
+    """Write one black frame under this name, into a folder beside it that is removed again: what fails, fails now."""
+    import numpy
+
+    from wanlab.clip import Clip
+
+    frame = numpy.zeros((1, settings.height, settings.width, 3), numpy.uint8)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=out.parent) as part:
+            Clip(frame, settings.clip).save(Path(part) / out.name)
+        return
+    except FileError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise FileError(f"{out} cannot be written: {reason}. Choose another place for --out.")
+
+
+def _report(run: Run, out: Path | None) -> None:
+    kept = [out] if out else []
+    kept += [run.folder / run.facts["clip"]] if run.facts["clip"] else []
+    print(*(_plain(str(path)) for path in kept), sep="\n") if kept else print("The clip was not written: clip.save_output is off.")
+    peaks = [f"{run.facts[name]:.2f} GiB {kind}" for name, kind in _PEAKS.items() if run.facts.get(name) is not None]
+    reused = f"{run.steps_reused} of {run.settings.steps} steps reused"
+    print(f"run {run.id}: {run.seconds:.2f} s, {reused}, peak memory {', '.join(peaks) or 'unknown'}")
+
+
+_PEAKS = {"peak_vram_gib": "on the GPU", "peak_rss_gib": "of the process"}
+
+
+def _log(given: argparse.Namespace) -> None:
+    from wanlab.log import RunLog
+
+    frame = RunLog(given.lab / "runs").frame().reset_index()
+    if frame.empty:
+        print(f"There are no runs in {_plain(str(given.lab))} yet.", file=sys.stderr)
+    columns = list(frame)
+    if given.columns is not None:
+        columns = [name.strip() for name in given.columns.split(",")]
+    elif not given.all:
+        columns = _telling(frame)
+    for name in columns:
+        if name not in frame:
+            near = difflib.get_close_matches(name, list(frame), 3, 0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "wanlab log --all shows all columns."
+            raise SettingsError(f"{name!r} is not a column; {hint}")
+    if given.csv:
+        _print_csv(frame[columns])
+    elif not frame.empty:
+        _print_table(frame[columns])
+
+
+def _telling(frame: pandas.DataFrame) -> list[str]:
+    """The columns that tell runs apart: the settings that differ between them, and what everybody asks for."""
+    differ = [name for name in declared() if name != "prompt" and frame[name].dropna().map(str).nunique() > 1]
+    known = [name for name in (*_PEAKS, "error") if name in frame and frame[name].notna().any()]
+    return ["id", "status", "prompt", *differ, "seconds", *known]
+
+
+def _trim(given: argparse.Namespace) -> None:
+    if not 0 <= given.gib < math.inf:
+        raise SettingsError(f"gib is {given.gib:g}; it must be a number from 0 on, for example 0.5.")
+    if not given.lab.is_dir():
+        raise FileError(f"{given.lab} is not a folder; say with --lab which lab to trim.")
+
+    from wanlab.lab import Lab
+
+    freed = Lab(given.lab).trim(given.gib)
+    print(f"Freed {freed:.3f} GiB of stored steps. Runs and clips stay; a step that is needed again is computed again.")
+
+
+def _settings(given: argparse.Namespace) -> None:
+    print(settings_markdown() if given.markdown else settings_text(), end="")
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("wanlab")
+    except importlib.metadata.PackageNotFoundError:
+        return "(version unknown: not installed, it runs from its source)"
+
+
+def _print_table(frame: pandas.DataFrame) -> None:
+    """Columns as wide as their widest cell."""
+    rows = [[_plain(str(name)) for name in frame], *([_cut(_cell(value, name)) for name, value in row] for row in _rows(frame))]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_csv(frame: pandas.DataFrame) -> None:
+    writer = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow([_harmless(str(name)) for name in frame])
+    for row in _rows(frame):
+        writer.writerow([value if _is_number(value) else _harmless(_cell(value, "")) for _, value in row])
+
+
+def _rows(frame: pandas.DataFrame) -> list[list[tuple[str, Any]]]:
+    """The rows as pairs of column and value, of Python's own types."""
+    columns = [frame[name].astype(object).tolist() for name in frame]
+    return [list(zip(frame, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _cell(value: Any, column: str) -> str:
+    """A value as one line of text; what is unknown is empty."""
+    if isinstance(value, (list, dict)):
+        return _plain(json.dumps(value, ensure_ascii=False))
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}" if column.startswith(("seconds", "peak_")) else f"{value:.15g}"
+    return _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    """The text with everything that does not print, above all what would command a terminal, as an escape such as \\x1b."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _harmless(text: str) -> str:
+    """The text such that no spreadsheet takes it for a formula, as one that begins with = + - @, also in full width."""
+    text = _plain(text)
+    return f"'{text}" if unicodedata.normalize("NFKC", text[:1]) in ("=", "+", "-", "@") else text
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def _width(text: str) -> int:
+    """Columns that the text takes in a terminal: Chinese letters take two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
