@@ -15,7 +15,8 @@ from wanlab.files import write_whole
 from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.run import perform
-from wanlab.settings import Settings, Timeline
+from wanlab.settings import Settings
+from wanlab.timeline import Timeline
 
 Make = Callable[..., Settings]
 
@@ -101,7 +102,9 @@ def test_two_kernels_that_run_the_same_settings_at_once_get_the_same_clip(
 
 def test_many_processes_that_write_the_same_file_leave_one_whole_file(tmp_path: Path) -> None:
     contents = [bytes([k]) * 100_000 for k in range(8)]
-    pids = [fork_child(lambda content=content: [write_whole(tmp_path / "one", content) for _ in range(20)]) for content in contents]
+    pids = [
+        fork_child(lambda content=content: [write_whole(tmp_path / "one", content) for _ in range(20)]) for content in contents
+    ]
     assert [join(pid) for pid in pids] == [0] * 8
     assert (tmp_path / "one").read_bytes() in contents
     assert [file.name for file in tmp_path.iterdir()] == ["one"]

@@ -13,8 +13,9 @@ from wanlab.denoise import Step, denoise
 from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.schedule import grid
-from wanlab.settings import Settings, Timeline, declared
+from wanlab.settings import Settings, declared
 from wanlab.store import StepStore
+from wanlab.timeline import Timeline
 
 SOLVERS = declared()["solver"].choices
 Make = Callable[..., Settings]
@@ -37,7 +38,11 @@ def pipeline(model: Model, settings: Settings) -> WanPipeline:
     else:
         scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=settings.shift)
     pipe = WanPipeline(
-        tokenizer=model.tokenizer, text_encoder=model.text_encoder, transformer=model.transformer, vae=model.vae, scheduler=scheduler
+        tokenizer=model.tokenizer,
+        text_encoder=model.text_encoder,
+        transformer=model.transformer,
+        vae=model.vae,
+        scheduler=scheduler,
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -64,7 +69,9 @@ def final(steps: list[Step]) -> torch.Tensor:
 @pytest.mark.parametrize("solver", ["unipc", "euler"])
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 @pytest.mark.parametrize("negative", ["", "blurry, low quality"])
-def test_the_loop_equals_wan_pipeline_bit_for_bit(model: Model, bench: Bench, small: Make, solver: str, cfg: float, negative: str) -> None:
+def test_the_loop_equals_wan_pipeline_bit_for_bit(
+    model: Model, bench: Bench, small: Make, solver: str, cfg: float, negative: str
+) -> None:
     settings = small(solver=solver, cfg=cfg, negative_prompt=negative, frames=9)
     ours = final(list(denoise(model, Timeline(settings), bench.store)))
     assert torch.equal(ours, ask(pipeline(model, settings), settings, "latent"))
@@ -82,7 +89,9 @@ def test_the_shipped_folder_through_the_stock_pipeline_gives_the_same_clip(model
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_run_replays_bit_equal_without_the_model(model: Model, bench: Bench, small: Make, solver: str, calls: list[float]) -> None:
+def test_a_run_replays_bit_equal_without_the_model(
+    model: Model, bench: Bench, small: Make, solver: str, calls: list[float]
+) -> None:
     line = Timeline(small(solver=solver, steps=16))
     first = list(denoise(model, line, bench.store))
     made = len(calls)
@@ -97,7 +106,9 @@ def test_a_run_replays_bit_equal_without_the_model(model: Model, bench: Bench, s
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_run_resumes_bit_equal_from_every_cut(model: Model, tmp_path: Path, small: Make, solver: str, calls: list[float]) -> None:
+def test_a_run_resumes_bit_equal_from_every_cut(
+    model: Model, tmp_path: Path, small: Make, solver: str, calls: list[float]
+) -> None:
     line = Timeline(small(solver=solver, cfg=1.0))
     whole = final(list(denoise(model, line, StepStore(tmp_path / "whole"))))
     for cut in range(line.settings.steps):
@@ -123,7 +134,9 @@ def test_a_hole_in_the_store_is_filled_with_the_same_velocity(model: Model, benc
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_fork_shares_the_steps_before_it_and_equals_a_fresh_run(model: Model, bench: Bench, tmp_path: Path, small: Make, solver: str) -> None:
+def test_a_fork_shares_the_steps_before_it_and_equals_a_fresh_run(
+    model: Model, bench: Bench, tmp_path: Path, small: Make, solver: str
+) -> None:
     base = Timeline(small(solver=solver))
     list(denoise(model, base, bench.store))
     fork = base.fork(2, {"cfg": 2.0, "prompt": "a green star spins on a black background"})
@@ -135,7 +148,10 @@ def test_a_fork_shares_the_steps_before_it_and_equals_a_fresh_run(model: Model, 
 
 
 def test_a_shared_step_0_has_the_same_velocity_whatever_comes_after(model: Model, tmp_path: Path, small: Make) -> None:
-    variants = [small(shift=s, steps=n, solver=v) for s, n, v in ((3, 6, "unipc"), (8, 6, "unipc"), (3, 4, "dpm++"), (5, 9, "dpm++_sde"))]
+    variants = [
+        small(shift=s, steps=n, solver=v)
+        for s, n, v in ((3, 6, "unipc"), (8, 6, "unipc"), (3, 4, "dpm++"), (5, 9, "dpm++_sde"))
+    ]
     starts = [next(denoise(model, Timeline(v), StepStore(tmp_path / str(k)))) for k, v in enumerate(variants)]
     assert all(torch.equal(step.velocity, starts[0].velocity) for step in starts)
     assert len({step_names(model.id, Timeline(v))[0] for v in variants}) == 1
@@ -176,7 +192,9 @@ def test_euler_lands_on_the_clean_estimate_of_its_last_step(model: Model, bench:
 
 
 def test_the_stochastic_solver_draws_the_noise_of_its_seed(model: Model, bench: Bench, small: Make) -> None:
-    ends = [final(list(denoise(model, Timeline(small(solver="dpm++_sde", cfg=1.0)), bench.store, fresh=True))) for _ in range(2)]
+    ends = [
+        final(list(denoise(model, Timeline(small(solver="dpm++_sde", cfg=1.0)), bench.store, fresh=True))) for _ in range(2)
+    ]
     plain = final(list(denoise(model, Timeline(small(solver="dpm++", cfg=1.0)), bench.store)))
     assert torch.equal(*ends)
     assert not torch.equal(ends[0], plain)
@@ -190,7 +208,9 @@ def test_a_run_leaves_no_trace_on_the_weights(model: Model, bench: Bench, small:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_an_interrupted_run_leaves_the_next_one_as_in_a_fresh_kernel(model: Model, tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_leaves_the_next_one_as_in_a_fresh_kernel(
+    model: Model, tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = Timeline(small())
     whole = final(list(denoise(model, line, StepStore(tmp_path / "a"))))
     block = model.transformer.blocks[4]

@@ -12,7 +12,8 @@ import torch
 
 from wanlab.model.model import Model
 from wanlab.names import ENGINE, step_names
-from wanlab.settings import Settings, Timeline
+from wanlab.settings import Settings
+from wanlab.timeline import Timeline
 
 FILE = Path(__file__).parent / "reference" / "golden.json"
 SETTINGS = Settings(width=64, height=64, frames=9, steps=4, seed=11)
@@ -46,5 +47,10 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     tiny = Model(ModelSettings(), checkpoint.find("tiny"))
-    content = {"engine": ENGINE, "model": tiny.id, "names": step_names(tiny.id, Timeline(SETTINGS)), "velocities": velocities(tiny)}
+    content = {
+        "engine": ENGINE,
+        "model": tiny.id,
+        "names": step_names(tiny.id, Timeline(SETTINGS)),
+        "velocities": velocities(tiny),
+    }
     FILE.write_text(json.dumps(content, indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import itertools
 import json
 import math
 import multiprocessing
@@ -134,7 +135,6 @@ def test_processes_that_open_a_new_log_together_lose_and_tear_no_run(tmp_path: P
 def write_until_killed(folder: Path, answers: Any) -> None:
     """Body of a process that tells which runs it has started and finished."""
     log = RunLog(folder)
-    answers.send(("ready", ""))
     while True:
         run = log.start(FACTS)
         answers.send(("started", run.id))
@@ -152,14 +152,14 @@ def kill_writers(folder: Path, kills: int, promises: Path) -> None:
         child = fork.Process(target=write_until_killed, args=(folder, theirs))
         child.start()
         theirs.close()
-        assert answers.recv() == ("ready", "")
-        child.join(chance.uniform(0, 0.02))
-        child.kill()
-        child.join()
         with contextlib.suppress(EOFError):
-            while True:
+            for last in itertools.count(-chance.randrange(6)):
                 said, id = answers.recv()
                 promised[id] = said
+                if last == 0:
+                    child.join(chance.uniform(0, 0.005))
+                    child.kill()
+        child.join()
     promises.write_text(json.dumps(promised))
 
 
@@ -318,7 +318,9 @@ def full_disk(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def test_numbers_that_are_not_finite_are_noted_as_unknown(log: RunLog) -> None:
-    run = log.start({"a": math.nan, "b": [math.inf, 1.0], "c": {"d": numpy.float32("nan")}, "e": numpy.int64(3), "f": (1, True)})
+    run = log.start(
+        {"a": math.nan, "b": [math.inf, 1.0], "c": {"d": numpy.float32("nan")}, "e": numpy.int64(3), "f": (1, True)}
+    )
     noted = json.loads((run.path / "run.json").read_text(), parse_constant=pytest.fail)
     assert [noted[name] for name in "abcef"] == [None, [None, 1.0], {"d": None}, 3, [1, True]]
 
@@ -331,7 +333,9 @@ def test_what_json_has_not_is_refused_by_name(log: RunLog) -> None:
         run.finish("fine")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("facts", [{"x": "." * 2**20}, {str(n): n for n in range(600)}, {"x": functools.reduce(lambda x, _: [x], range(30), [])}])
+@pytest.mark.parametrize(
+    "facts", [{"x": "." * 2**20}, {str(n): n for n in range(600)}, {"x": functools.reduce(lambda x, _: [x], range(30), [])}]
+)
 def test_what_could_not_be_read_again_is_not_written(log: RunLog, facts: dict[str, Any]) -> None:
     with pytest.raises(FileError, match="cannot be kept"):
         log.start(facts)
@@ -530,8 +534,16 @@ def test_only_folders_with_a_run_are_runs(log: RunLog) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["running", "done", "2026-11-22T17:15:03Z"]),
-    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=3) | st.sampled_from(["total", "pid"]), parts, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["running", "done", "2026-11-22T17:15:03Z"]),
+    lambda parts: (
+        st.lists(parts, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.sampled_from(["total", "pid"]), parts, max_size=3)
+    ),
 )
 json_facts = st.dictionaries(
     st.sampled_from(["status", "created", "settings", "process", "seconds", "error", "id", "x", ""]), json_values
@@ -543,7 +555,11 @@ def damaged(draw: st.DrawFn) -> bytes:
     """A good run.json with a part of it replaced."""
     begin = draw(st.integers(0, len(WHOLE)))
     end = draw(st.integers(begin, min(begin + 20, len(WHOLE))) | st.just(len(WHOLE)))
-    return WHOLE[:begin] + draw(st.binary(max_size=20) | st.text(max_size=9).map(lambda text: text.encode("utf-8", "replace"))) + WHOLE[end:]
+    return (
+        WHOLE[:begin]
+        + draw(st.binary(max_size=20) | st.text(max_size=9).map(lambda text: text.encode("utf-8", "replace")))
+        + WHOLE[end:]
+    )
 
 
 @fuzzing(max_examples=300, deadline=timedelta(seconds=5), suppress_health_check=[HealthCheck.too_slow])
@@ -581,7 +597,9 @@ def indexed(log: RunLog) -> Iterator[RunLog]:
 
 def without_index(log: RunLog) -> pandas.DataFrame:
     """The truth."""
-    shutil.rmtree(log.folder / ".index") if (log.folder / ".index").is_dir() else (log.folder / ".index").unlink(missing_ok=True)
+    shutil.rmtree(log.folder / ".index") if (log.folder / ".index").is_dir() else (log.folder / ".index").unlink(
+        missing_ok=True
+    )
     (log.folder / ".index").mkdir()  # so that it stays lost
     frame = log.frame()
     (log.folder / ".index").rmdir()

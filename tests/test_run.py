@@ -17,7 +17,8 @@ from wanlab.bench import Bench
 from wanlab.errors import FileError, ModelError, SettingsError
 from wanlab.model.model import Model
 from wanlab.run import Run, perform
-from wanlab.settings import Settings, Timeline
+from wanlab.settings import Settings
+from wanlab.timeline import Timeline
 
 Make = Callable[..., Settings]
 
@@ -34,14 +35,21 @@ def test_a_run_is_a_row_a_folder_and_a_clip(lab: wl.Lab, small: Make) -> None:
     row = lab.log.loc[run.id]
     assert (row["status"], row["steps"], row["cfg"], row["clip.frame_rate"]) == ("done", 6, 5.0, 8.0)
     assert row["steps_reused"] == 0
-    assert row["seconds"] == pytest.approx(sum(row[f"seconds.{stage}"] for stage in ("load", "encode", "denoise", "decode", "save")))
+    assert row["seconds"] == pytest.approx(
+        sum(row[f"seconds.{stage}"] for stage in ("load", "encode", "denoise", "decode", "save"))
+    )
     assert len(row["seconds.steps"]) == 6
     assert 0.05 < row["peak_rss_gib"] < 64
     assert row["versions.torch"] == torch.__version__.split("+")[0] or row["versions.torch"] == torch.__version__
     assert row["device"] == "cpu"
     assert pd.isna(row["error"])
     assert run.clip.frames.shape == (5, 32, 32, 3)
-    assert sorted(file.name for file in run.folder.iterdir() if not file.name.startswith(".")) >= ["clip_00001.mp4", "clip_00001.mp4.json", "preview.png", "run.json"]
+    assert sorted(file.name for file in run.folder.iterdir() if not file.name.startswith(".")) >= [
+        "clip_00001.mp4",
+        "clip_00001.mp4.json",
+        "preview.png",
+        "run.json",
+    ]
     assert wl.read_settings(run.folder / "clip_00001.mp4")["seed"] == 3
 
 
@@ -128,7 +136,9 @@ def break_at(monkeypatch: pytest.MonkeyPatch, model: Model, call: int, error: Ba
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_stop_at_any_step_loses_nothing(lab: wl.Lab, small: Make, model: Model, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def test_stop_at_any_step_loses_nothing(
+    lab: wl.Lab, small: Make, model: Model, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
     settings = small(cfg=1.0)
     whole = perform(Bench_of(lab, "other"), Timeline(settings))
     break_at(monkeypatch, model, step + 1, KeyboardInterrupt())
@@ -154,7 +164,9 @@ def Bench_of(lab: wl.Lab, name: str) -> Bench:
     return bench
 
 
-def test_a_failed_run_has_its_row_and_its_steps(lab: wl.Lab, small: Make, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_has_its_row_and_its_steps(
+    lab: wl.Lab, small: Make, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     break_at(monkeypatch, model, 3, Boom("the card fell out"))
     with pytest.raises(Boom, match="the card fell out"):
         lab.run(small(cfg=1.0))
@@ -164,7 +176,9 @@ def test_a_failed_run_has_its_row_and_its_steps(lab: wl.Lab, small: Make, model:
     assert lab.run(small(cfg=1.0)).steps_reused == 2
 
 
-def test_a_failed_decode_keeps_all_steps(lab: wl.Lab, small: Make, model: Model, monkeypatch: pytest.MonkeyPatch, calls: list[float]) -> None:
+def test_a_failed_decode_keeps_all_steps(
+    lab: wl.Lab, small: Make, model: Model, monkeypatch: pytest.MonkeyPatch, calls: list[float]
+) -> None:
     def out_of_memory(latents: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("no memory for the decoder")
 
@@ -195,7 +209,15 @@ def test_an_error_keeps_no_tensor_alive(lab: wl.Lab, small: Make, model: Model, 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"frames": 80}, {"width": 100}, {"steps": "20"}, {"nonsense": 1}, {"cfg": float("inf")}, {"prompt": 3}, {"clip.filename_prefix": "../up"}],
+    [
+        {"frames": 80},
+        {"width": 100},
+        {"steps": "20"},
+        {"nonsense": 1},
+        {"cfg": float("inf")},
+        {"prompt": 3},
+        {"clip.filename_prefix": "../up"},
+    ],
 )
 def test_a_wrong_setting_is_refused_before_anything_is_written(lab: wl.Lab, wrong: dict[str, Any], calls: list[float]) -> None:
     with pytest.raises(SettingsError):
@@ -204,7 +226,9 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(lab: wl.Lab, wron
     assert not lab.folder.exists()
 
 
-def test_a_prompt_longer_than_the_encoder_reads_is_refused_before_the_first_step(lab: wl.Lab, small: Make, calls: list[float]) -> None:
+def test_a_prompt_longer_than_the_encoder_reads_is_refused_before_the_first_step(
+    lab: wl.Lab, small: Make, calls: list[float]
+) -> None:
     with pytest.raises(SettingsError, match="prompt has 601 tokens; the text encoder reads 512"):
         lab.run(small(prompt=" ".join(["red"] * 600)))
     assert not calls
@@ -306,4 +330,6 @@ def test_every_setting_is_in_the_signature_of_run() -> None:
     import inspect
 
     parameters = inspect.signature(wl.Lab.run).parameters
-    assert {"prompt", "changes", "fresh", "width", "height", "frames", "steps", "cfg", "shift", "solver", "seed"} <= set(parameters)
+    assert {"prompt", "changes", "fresh", "width", "height", "frames", "steps", "cfg", "shift", "solver", "seed"} <= set(
+        parameters
+    )

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from wanlab.names import in_force, step_names
 from wanlab.schedule import grid, shifted
-from wanlab.settings import Settings, Timeline, declared
+from wanlab.settings import Settings, declared
+from wanlab.timeline import Timeline
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "sigmas.json").read_text())
 SOLVERS = declared()["solver"].choices

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from wanlab.errors import FileError
 from wanlab.store import StepStore, Stored
 

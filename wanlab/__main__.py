@@ -6,11 +6,11 @@ import argparse
 import csv
 import difflib
 import importlib.metadata
+import io
 import json
 import math
 import os
 import sys
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from wanlab.run import Run
 
+_PEAKS = {"peak_vram_gib": "on the GPU", "peak_rss_gib": "of the process"}
 _WIDEST = 48  # of a cell in the terminal's table
 
 
@@ -34,7 +35,8 @@ def main(words: Sequence[str] | None = None) -> int:
     0: done. 2: a WanlabError or a flag that is wrong, told in a sentence. 130: interrupted. Other errors are bugs, or a
     machine that fails, and are raised.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a prompt may not fit a terminal's encoding
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a prompt may hold letters that the terminal's encoding lacks
     try:
         status = _command(words)
         sys.stdout.flush()
@@ -43,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(*map(_plain, str(error).split("\n")), sep="\n", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(stop or "Stopped.", file=sys.stderr)
+        print(str(stop) or "Stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # of `wanlab log | head`; without this, Python complains once more when it flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,8 +61,7 @@ def _command(words: Sequence[str] | None) -> int:
         parser.print_help(sys.stderr)
         return 2
     elif strange and given.command == "run":
-        check_name(strange[0].split("=")[0].lstrip("-").replace("-", "_"))  # says which setting it may be
-        raise SettingsError(f"{strange[0]} is not understood; wanlab run --help lists all flags, and a prompt of more words needs quotes.")
+        raise SettingsError(_strange(strange[0]))
     elif strange:
         commands[given.command].error(f"{strange[0]} is not understood; wanlab {given.command} --help lists all flags.")
     else:
@@ -68,12 +69,25 @@ def _command(words: Sequence[str] | None) -> int:
     return 0
 
 
+def _strange(word: str) -> str:
+    """What to say of a word that `wanlab run` does not know: which setting it may be."""
+    if not word.startswith("-"):
+        return f"{word!r} is one word too many; a prompt of several words needs quotes."
+    try:
+        check_name(word.split("=")[0].lstrip("-").replace("-", "_"))
+    except SettingsError as error:
+        return f"{error} wanlab run --help lists all flags."
+    return f"{word} is not understood; wanlab run --help lists all flags."
+
+
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(prog="wanlab", description="A laboratory for the Wan2.1 video model.", allow_abbrev=False)
     parser.add_argument("--version", action="store_true", help="say which version this is")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     lab = argparse.ArgumentParser(add_help=False)
-    lab.add_argument("--lab", metavar="FOLDER", type=Path, default=Path(LAB_FOLDER), help="the lab's folder (default %(default)s)")
+    lab.add_argument(
+        "--lab", metavar="FOLDER", type=Path, default=Path(LAB_FOLDER), help="the lab's folder (default %(default)s)"
+    )
 
     run = commands.add_parser(
         "run",
@@ -84,14 +98,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         allow_abbrev=False,
     )
     run.add_argument("words", metavar="PROMPT", nargs="?", help="what the clip shows: the same as --prompt")
-    run.add_argument("--out", metavar="FILE", type=Path, help="write the clip there, in the format of the ending (and not in the lab)")
+    run.add_argument("--out", metavar="FILE", type=Path, help="write the clip there; the ending says the format")
     run.add_argument("--plan", action="store_true", help="say what the run would do and cost, and stop")
     run.add_argument("--fresh", action="store_true", help="compute all steps, also those that the lab has")
     add_model_flags(run)
     add_flags(run)
     run.set_defaults(do=_run)
 
-    log = commands.add_parser("log", parents=[lab], help="list the runs of a lab", description="List the runs, the newest last.")
+    log = commands.add_parser(
+        "log", parents=[lab], help="list the runs of a lab", description="List the runs, the newest last."
+    )
     log.add_argument("--columns", metavar="A,B,C", help="these columns; --all shows which there are")
     log.add_argument("--all", action="store_true", help="all columns")
     log.add_argument("--csv", action="store_true", help="comma-separated, for spreadsheets: long texts are not cut off")
@@ -114,7 +130,7 @@ def _run(given: argparse.Namespace) -> None:
             raise SettingsError("The prompt is given twice; give it as the first word or as --prompt, not both.")
         changes["prompt"] = given.words
     if given.out is not None:
-        changes.setdefault("clip.save_output", False)
+        changes.setdefault("clip.save_output", False)  # once is enough
     settings = Settings().but(changes)  # what is wrong is said before torch is imported
     if given.out is not None:
         _rehearse(given.out, settings)
@@ -135,12 +151,13 @@ def _rehearse(out: Path, settings: Settings) -> None:
     import numpy
 
     from wanlab.clip import Clip
+    from wanlab.files import part_folder
 
     frame = numpy.zeros((1, settings.height, settings.width, 3), numpy.uint8)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=out.parent) as part:
-            Clip(frame, settings.clip).save(Path(part) / out.name)
+        with part_folder(out.parent) as part:
+            Clip(frame, settings.clip).save(part / out.name)
         return
     except FileError:
         raise
@@ -150,26 +167,26 @@ def _rehearse(out: Path, settings: Settings) -> None:
 
 
 def _report(run: Run, out: Path | None) -> None:
-    kept = [out] if out else []
-    kept += [run.folder / run.facts["clip"]] if run.facts["clip"] else []
-    print(*(_plain(str(path)) for path in kept), sep="\n") if kept else print("The clip was not written: clip.save_output is off.")
+    for path in [out, run.facts["clip"] and run.folder / run.facts["clip"]]:
+        if path:
+            print(_plain(str(path)))
+    if not out and not run.facts["clip"]:
+        print("The clip was not written, since clip.save_output is off; give --out or --clip.save_output.")
     peaks = [f"{run.facts[name]:.2f} GiB {kind}" for name, kind in _PEAKS.items() if run.facts.get(name) is not None]
     reused = f"{run.steps_reused} of {run.settings.steps} steps reused"
     print(f"run {run.id}: {run.seconds:.2f} s, {reused}, peak memory {', '.join(peaks) or 'unknown'}")
 
 
-_PEAKS = {"peak_vram_gib": "on the GPU", "peak_rss_gib": "of the process"}
-
-
 def _log(given: argparse.Namespace) -> None:
     from wanlab.log import RunLog
 
-    frame = RunLog(given.lab / "runs").frame().reset_index()
+    # a damaged run.json can bring a column of any name, so also this one
+    frame = RunLog(given.lab / "runs").frame().drop(columns="id", errors="ignore").reset_index()
     if frame.empty:
         print(f"There are no runs in {_plain(str(given.lab))} yet.", file=sys.stderr)
     columns = list(frame)
     if given.columns is not None:
-        columns = [name.strip() for name in given.columns.split(",")]
+        columns = list(dict.fromkeys(name.strip() for name in given.columns.split(",")))
     elif not given.all:
         columns = _telling(frame)
     for name in columns:

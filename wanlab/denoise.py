@@ -16,9 +16,9 @@ from wanlab.guidance import guided
 from wanlab.meter import clock
 from wanlab.model.model import Model
 from wanlab.names import step_names
-from wanlab.settings import Timeline
 from wanlab.solver import Solver
 from wanlab.store import StepStore, Stored
+from wanlab.timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ def safe_prefix(prefix: str) -> PurePosixPath:
     parts = text.split("/")
     for part in parts:
         if not part or part in (".", "..") or part.startswith("~"):
-            raise ValueError('it must be a name, or folders and a name with "/" between, inside the run\'s folder, for example lesson1/walk.')
+            raise ValueError('it must be a name, or folders and a name with "/" between, for example lesson1/walk.')
         if any(ord(sign) < 32 or sign in '\\:*?"<>|%' for sign in part):
             raise ValueError('it must not hold control characters or any of \\ : * ? " < > | %, apart from %date%.')
         if part != part.strip() or part.endswith(".") or part.split(".")[0].lower() in _RESERVED or len(part.encode()) > 150:
-            raise ValueError("each part must be a name that every system allows: at most 150 bytes, no blank or dot at its end, no device name.")
+            raise ValueError("each part must be legal everywhere: at most 150 bytes, no blank or dot at its end, no device name.")
     return PurePosixPath(text)
 
 
@@ -57,7 +57,7 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     if reason:
-        raise FileError(f"{path} cannot be written: {reason}. Free some space or choose another folder, then run again; finished steps are kept.")
+        raise FileError(f"{path} cannot be written: {reason}. Free some space or choose another folder; finished steps are kept.")
 
 
 def folder_within(root: Path, inner: PurePosixPath) -> Path:

@@ -43,7 +43,7 @@ On the command line a hyphen may stand for the underscore (`--clip.frame-rate`),
 of flags (`--clip.pingpong`, `--no-clip.pingpong`). A value that does not fit is refused; nothing is rounded or clamped.
 
 **Scope** says whether a setting may change in the middle of a run: those of scope *step* may, in `run.fork`; those of
-scope *run* hold for all steps.
+scope *run* hold for all steps. (A fork may change those that affect the clip too: it is only written differently.)
 
 **Affects** says what a setting changes. *result*: the velocities that the model predicts, and so the clip; another value
 is another run. *cost*: only seconds and memory. *clip*: only how the finished clip is written; no step is computed again.
@@ -62,14 +62,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     Their values are checked by Settings, not by the parser, so that the sentences are the same as in Python.
     """
     for title, about, settings in _groups():
-        group = parser.add_argument_group(title, _percent(about))
+        group = parser.add_argument_group(title, about)
         for setting in settings:
             _add_flag(group.add_argument, setting, f"{_values(setting)}; default {_shown(setting.default)}")
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting of the model; `changes_from` reads those that were given."""
-    group = parser.add_argument_group("the model", _percent(f"{_about(ModelSettings)} {_MODEL_DEFAULTS}"))
+    group = parser.add_argument_group("the model", f"{_about(ModelSettings)} {_MODEL_DEFAULTS}")
     for setting in declared(ModelSettings).values():
         # the parser checks these choices, since ModelSettings does not speak in sentences
         _add_flag(group.add_argument, setting, _values(setting), choices=setting.choices or None)
@@ -88,7 +88,7 @@ def settings_text() -> str:
         lines += [*textwrap.wrap(f"{title}: {about}", 100), ""]
         for setting in settings:
             lines.append(f"  --{setting.name}  {_values(setting)}; default {_shown(setting.default)}")
-            notes = f"{setting.help} (affects the {setting.affects}; may change {_MAY_CHANGE[setting.scope]})"
+            notes = f"{setting.help} (affects the {setting.affects}; {_SCOPES[setting.scope]})"
             lines += [*textwrap.wrap(notes, 100, initial_indent=" " * 6, subsequent_indent=" " * 6), ""]
     return "\n".join(lines)
 
@@ -102,7 +102,7 @@ def settings_markdown() -> str:
     return "\n".join(parts)
 
 
-_MAY_CHANGE = {"run": "only between runs", "step": "at any step"}
+_SCOPES = {"run": "holds for all steps", "step": "may change in the middle of a run"}
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -124,7 +124,8 @@ def _class_of(group: str) -> type[BaseModel]:
 
 
 def _about(model: type[BaseModel]) -> str:
-    return " ".join((inspect.getdoc(model) or "").split("\n\n")[0].split())
+    """The first sentence of the class's description."""
+    return " ".join((inspect.getdoc(model) or "").split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def _add_flag(add: Callable[..., Any], setting: Setting, values: str, choices: tuple[Any, ...] | None = None) -> None:
@@ -163,7 +164,9 @@ def _values(setting: Setting) -> str:
     if setting.choices:
         *most, last = map(str, setting.choices)
         return f"{', '.join(most)} or {last}" if most else last
-    bounds = [f"from {_number(setting.low)}"] * (setting.low is not None) + [f"to {_number(setting.high)}"] * (setting.high is not None)
+    bounds = [f"from {_number(setting.low)}"] * (setting.low is not None) + [f"to {_number(setting.high)}"] * (
+        setting.high is not None
+    )
     return " ".join([_KINDS.get(setting.kind, setting.kind.__name__), *bounds, *([setting.unit] if setting.unit else [])])
 
 

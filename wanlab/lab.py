@@ -15,7 +15,8 @@ from wanlab.bench import Bench
 from wanlab.errors import SettingsError
 from wanlab.plan import Plan, make_plan
 from wanlab.run import Run, perform, timeline_of
-from wanlab.settings import ModelSettings, Settings, Timeline, declared
+from wanlab.settings import ModelSettings, Settings, declared
+from wanlab.timeline import Timeline
 
 if TYPE_CHECKING:
     import pandas
@@ -32,11 +33,18 @@ class Lab:
     """
 
     def __init__(
-        self, folder: str | Path = "wanlab_runs", model: str = "tiny", *, base_precision: str | None = None, device: str | None = None
+        self,
+        folder: str | Path = "wanlab_runs",
+        model: str = "tiny",
+        *,
+        base_precision: str | None = None,
+        device: str | None = None,
     ) -> None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        precision = base_precision or ("bf16" if device.startswith("cuda") and model != "tiny" else "fp32")
-        self._bench = Bench(Path(folder), ModelSettings(model=str(model), base_precision=precision, device=device))
+        precision: Any = base_precision or ("bf16" if device.startswith("cuda") and model != "tiny" else "fp32")
+        self._bench = Bench(
+            Path(folder).expanduser().absolute(), ModelSettings(model=str(model), base_precision=precision, device=device)
+        )
 
     @property
     def folder(self) -> Path:
@@ -54,7 +62,12 @@ class Lab:
         return self._bench.log.frame()
 
     def run(
-        self, prompt: str | Settings | None = None, changes: Mapping[str, Any] | None = None, *, fresh: bool = False, **settings: Any
+        self,
+        prompt: str | Settings | None = None,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        fresh: bool = False,
+        **settings: Any,
     ) -> Run:
         """Make a clip. Steps that are in the store already are not computed again, unless `fresh`.
 
@@ -67,7 +80,7 @@ class Lab:
     def plan(self, prompt: str | Settings | None = None, *variants: Mapping[str, Any], **settings: Any) -> Plan:
         """What a run of these settings will do, and then one of each variant (changes by dotted name), before it starts."""
         base = self._asked(prompt, None, settings)
-        timelines = [(Timeline(base), {})] + [(Timeline(base.but(variant)), variant) for variant in variants]
+        timelines = [(Timeline(base.but(variant)), variant) for variant in ({}, *variants)]
         return make_plan(self._bench.model_id, timelines, self._bench.store.__contains__)
 
     def open(self, id: str) -> Run:
@@ -76,9 +89,14 @@ class Lab:
         model = facts["model"]
         bench = self._bench
         if model["id"] != bench.model_id:
-            bench = Bench(self.folder, ModelSettings(model=model["name"], base_precision=model["base_precision"], device=bench.settings.device))
+            bench = Bench(
+                self.folder,
+                ModelSettings(model=model["name"], base_precision=model["base_precision"], device=bench.settings.device),
+            )
             if model["id"] != bench.model_id:
-                raise SettingsError(f"Run {id} was made by another model than {model['name']!r} is now; its steps cannot be replayed with it.")
+                raise SettingsError(
+                    f"Run {id} was made by another model than {model['name']!r} is now; its steps cannot be replayed with it."
+                )
         return Run(bench, id, timeline_of(facts), facts)
 
     def trim(self, gib: float) -> float:
@@ -102,7 +120,9 @@ def _show_settings(method: Any) -> Any:
     def named(*args: Any, **kwargs: Any) -> Any:
         return method(*args, **kwargs)
 
-    own = [parameter for parameter in inspect.signature(method).parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    own = [
+        parameter for parameter in inspect.signature(method).parameters.values() if parameter.kind is not parameter.VAR_KEYWORD
+    ]
     plain = [setting for setting in declared().values() if "." not in setting.name and setting.name != "prompt"]
     keywords = [inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=s.default, annotation=s.kind) for s in plain]
     named.__signature__ = inspect.Signature([*own, *keywords])  # type: ignore[attr-defined]
@@ -123,7 +143,9 @@ def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
     names = list(dict.fromkeys(name for row in rows for name in row))
     different = [name for name in names if len({row.get(name, "") for row in rows}) > 1]
     told = [name for name in different if name not in ("seconds", "steps reused", "run")]
-    labels = [", ".join(f"{name} {row.get(name, '')}" for name in told[:3]) or f"run {k + 1}" for k, row in enumerate(rows)]
+    labels = [
+        ", ".join(f"{name} {row[name]}" for name in told[:3] if row.get(name)) or f"run {k + 1}" for k, row in enumerate(rows)
+    ]
     tiles = [show.Tile(run.clip.frames, label) for run, label in zip(runs, labels, strict=True)]
     table = [(name, [row.get(name, "") for row in rows]) for name in different]
     title = runs[0].settings.prompt if "prompt" not in different else ""

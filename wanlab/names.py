@@ -14,7 +14,8 @@ import json
 from typing import Any
 
 from wanlab.schedule import Grid, grid
-from wanlab.settings import Settings, Timeline, declared
+from wanlab.settings import Settings, declared
+from wanlab.timeline import Timeline
 
 # Raise this number when the same settings give other velocities than before (the golden test tells).
 ENGINE = 1

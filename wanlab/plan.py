@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanlab.names import step_names
 from wanlab.schedule import Grid, grid
-from wanlab.settings import Timeline
+from wanlab.timeline import Timeline
 
 if TYPE_CHECKING:
     import pandas
@@ -74,16 +75,19 @@ class Plan:
 
     def show(self) -> Figure:
         """Draw the noise level of every step; hollow marks are steps that are reused from the store."""
-        from matplotlib.figure import Figure
+        from matplotlib import pyplot
 
-        figure = Figure(figsize=(7, 3.2), layout="constrained", facecolor="none")
+        figure = pyplot.figure(figsize=(7, 3.2), layout="constrained", facecolor="none")
+        pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
         axes = figure.add_subplot(facecolor="none")
         gray = "#808890"
         for index, run in enumerate(self.runs):
             label = ", ".join(f"{name} {value}" for name, value in run.changes.items()) or "base"
             steps = range(len(run.passes))
             sigmas = run.grid.sigmas
-            (line,) = axes.plot([*steps, len(run.passes)], sigmas, lw=1.5, color=f"C{index}", label=f"{label}: {sum(run.passes)} model calls")
+            (line,) = axes.plot(
+                [*steps, len(run.passes)], sigmas, lw=1.5, color=f"C{index}", label=f"{label}: {sum(run.passes)} model calls"
+            )
             faces = ["none" if reused else line.get_color() for reused in run.reused]
             axes.scatter(steps, sigmas[:-1], facecolors=faces, edgecolors=line.get_color(), zorder=3)
         axes.set_xlabel("step", color=gray)
@@ -99,7 +103,10 @@ class Plan:
         return f"Plan({len(self.runs)} runs, {steps} steps, {reused} reused, {self.model_calls} model calls)"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>{self.table().to_html(index=False)}"
+        drawing = io.StringIO()
+        self.show().savefig(drawing, format="svg")
+        picture = drawing.getvalue()
+        return picture[picture.index("<svg") :] + self.table().fillna("").to_html(index=False)
 
 
 def make_plan(model: str, timelines: Sequence[tuple[Timeline, Mapping[str, Any]]], stored: Callable[[str], bool]) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, overload
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from wanlab import show
 from wanlab.bench import Bench
@@ -27,8 +26,9 @@ from wanlab.latents import Preview, noise
 from wanlab.log import RunFolder
 from wanlab.meter import Meter
 from wanlab.names import ENGINE, step_names
-from wanlab.settings import Settings, Timeline, declared
-from wanlab.store import StepStore
+from wanlab.progress import progress
+from wanlab.settings import Settings, declared
+from wanlab.timeline import Timeline
 
 _PACKAGES = ("wanlab", "torch", "diffusers", "transformers", "safetensors", "numpy")
 
@@ -86,7 +86,9 @@ class Run:
         """The latents before step k (1, 16, t, h, w) float32; k = steps gives the final ones."""
         count = self.settings.steps
         if not 0 <= k <= count:
-            raise SettingsError(f"k is {k}; this run has latents before steps 0 to {count - 1} and, as {count}, the final ones.")
+            raise SettingsError(
+                f"k is {k}; this run has latents before steps 0 to {count - 1} and, as {count}, the final ones."
+            )
         return self.steps[k].latents if k < count else self.steps[count - 1].after
 
     def replay(self) -> Iterator[Step]:
@@ -96,16 +98,21 @@ class Run:
     @cached_property
     def clip(self) -> Clip:
         """The frames. Of a run that did not finish: the clean estimate of its last step."""
-        last: Step | None = None
-        for last in self.replay():
-            pass
+        last = next(iter(deque(self.replay(), maxlen=1)), None)
         if last is None:
-            raise SettingsError(f"Run {self.id} was {self.status} before its first step; it has no clip. Run it again to go on.")
+            raise SettingsError(
+                f"Run {self.id} was {self.status} before its first step and has no clip; run it again."
+            )
         return self._clip(self._bench.model.decode(last.after if self.status == "done" else last.clean))
 
     def _clip(self, frames: np.ndarray) -> Clip:
         settings = self.timeline.at(self.settings.steps - 1)
-        metadata = {**settings.flat(), "forks": self.facts["forks"], "model": self.facts["model"], "versions": self.facts["versions"]}
+        metadata = {
+            **settings.flat(),
+            "forks": self.facts["forks"],
+            "model": self.facts["model"],
+            "versions": self.facts["versions"],
+        }
         return Clip(frames, settings.clip, {**metadata, "run": self.id})
 
     def fork(self, at: int, *, fresh: bool = False, **changes: Any) -> Run:
@@ -120,7 +127,8 @@ class Run:
 
     def __repr__(self) -> str:
         reused = f", {self.steps_reused} reused" if self.steps_reused else ""
-        return f"Run({self.id}: {self.settings.prompt!r}, {self.settings.steps} steps{reused}, {self.status} in {self.seconds:.1f} s)"
+        steps = f"{self.settings.steps} steps{reused}"
+        return f"Run({self.id}: {self.settings.prompt!r}, {steps}, {self.status} in {self.seconds:.1f} s)"
 
     def page(self) -> show.Page:
         """The player with settings, seconds and memory beneath; also what a notebook shows."""
@@ -189,31 +197,33 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
     """
     row = bench.log.start(_facts(bench, timeline, origin or {}))
     failure: Failure | None = None
-    meter, progress = Meter(torch.device(bench.settings.device)), _Progress()
+    meter, done = Meter(torch.device(bench.settings.device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
     try:
-        _compute(run, row, meter, progress, fresh)
-        _finish(run, row, "done", meter, progress)
+        _compute(run, row, meter, done, fresh)
+        _finish(run, row, "done", meter, done)
     except BaseException as error:
         failure = Failure.of(error)
     if failure:
         status = "stopped" if failure.interrupt else "failed"
-        _finish(run, row, status, meter, progress, error=None if failure.interrupt else failure.text)
-        failure.note(f"Stopped after {progress.done} of {timeline.settings.steps} steps, which are kept: run the same line again to go on.")
+        _finish(run, row, status, meter, done, error=None if failure.interrupt else failure.text)
+        failure.note(
+            f"Stopped after {done.steps} of {timeline.settings.steps} steps, which are kept: run the same line again to go on."
+        )
         raise failure.error  # outside the except block and without its frames, so that a failed cell keeps no tensor alive
     return run
 
 
-class _Progress:
+class _Done:
     """What a run has done so far, for its row."""
 
     def __init__(self) -> None:
-        self.done, self.reused = 0, 0
+        self.steps, self.reused = 0, 0
         self.seconds: list[float | None] = []
         self.clip: str | None = None
 
 
-def _compute(run: Run, row: RunFolder, meter: Meter, progress: _Progress, fresh: bool) -> None:
+def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -> None:
     bench, timeline, settings = run._bench, run.timeline, run.settings
     model = bench.model
     with meter.stage("load"):
@@ -228,11 +238,11 @@ def _compute(run: Run, row: RunFolder, meter: Meter, progress: _Progress, fresh:
     latents = noise(settings)
     with meter.stage("denoise"):
         steps = denoise(model, timeline, bench.store, fresh=fresh)
-        for step in tqdm(steps, total=settings.steps, desc="denoise", leave=False, disable=None if missing else True):
+        for step in progress(steps, settings.steps, "denoise") if missing else steps:
             latents = step.after
-            progress.done += 1
-            progress.reused += step.reused
-            progress.seconds.append(None if step.reused else step.seconds)
+            done.steps += 1
+            done.reused += step.reused
+            done.seconds.append(None if step.reused else step.seconds)
             row.beat()
             meter.look()
     with meter.stage("decode"):
@@ -240,18 +250,18 @@ def _compute(run: Run, row: RunFolder, meter: Meter, progress: _Progress, fresh:
     with meter.stage("save"):
         write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames), durable=False)
         if run.clip.settings.save_output:
-            progress.clip = run.clip.save(folder=run.folder).relative_to(run.folder.resolve()).as_posix()
+            done.clip = run.clip.save(folder=run.folder).relative_to(run.folder).as_posix()
 
 
-def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, progress: _Progress, error: str | None = None) -> None:
-    seconds = {**meter.seconds, "total": sum(meter.seconds.values()), "steps": progress.seconds}
+def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, done: _Done, error: str | None = None) -> None:
+    seconds = {**meter.seconds, "total": sum(meter.seconds.values()), "steps": done.seconds}
     row.finish(
         status,
         seconds=seconds,
         **meter.peak(),
-        steps_done=progress.done,
-        steps_reused=progress.reused,
-        clip=progress.clip,
+        steps_done=done.steps,
+        steps_reused=done.reused,
+        clip=done.clip,
         error=error,
     )
     run.facts = row.facts
@@ -299,7 +309,9 @@ def _notable(timeline: Timeline) -> dict[str, Any]:
     """The settings that everybody wants to see, then those that are not as declared, then forks."""
     values, known = timeline.settings.flat(), declared()
     always = ("steps", "cfg", "shift", "solver", "seed")
-    shown = {name: value for name, value in values.items() if name != "prompt" and (name in always or value != known[name].default)}
+    shown = {
+        name: value for name, value in values.items() if name != "prompt" and (name in always or value != known[name].default)
+    }
     return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
 
 

@@ -28,7 +28,7 @@ def shifted(sigma: np.ndarray, shift: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Grid:
-    """The noise levels of a run: `sigmas` (steps + 1,) float32, falling to 0, and the `timesteps` (steps,) the model is told."""
+    """The noise levels of a run: `sigmas` (steps + 1,) float32, falling to 0, and the `timesteps` (steps,) for the model."""
 
     sigmas: np.ndarray
     timesteps: np.ndarray

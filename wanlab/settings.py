@@ -19,7 +19,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -50,12 +50,33 @@ def knob(
         ge=low,
         le=high,
         multiple_of=multiple_of,
-        json_schema_extra={"affects": affects, "scope": scope, "step": step, "unit": unit, "comfy": comfy, "low": low, "high": high},
+        json_schema_extra={
+            "affects": affects,
+            "scope": scope,
+            "step": step,
+            "unit": unit,
+            "comfy": comfy,
+            "low": low,
+            "high": high,
+        },
     )
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class _Asked(_Frozen):
+    """Settings that people make themselves: what is wrong with them is told in sentences."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**_plain(values))
+        except ValidationError as error:
+            message = "\n".join(_sentence(problem, type(self)) for problem in error.errors())
+        else:
+            return
+        raise SettingsError(message)
 
 
 class ClipSettings(_Frozen):
@@ -111,7 +132,9 @@ class ClipSettings(_Frozen):
     @classmethod
     def _check_format(cls, value: str, info: ValidationInfo) -> str:
         if value == "gif" and info.data.get("frame_rate", 0) > 50:
-            raise ValueError("a gif plays at most 50 frames/s (browsers play shorter frames at 10); lower clip.frame_rate or use webp.")
+            raise ValueError(
+                "a gif plays at most 50 frames/s (browsers play shorter frames at 10); lower clip.frame_rate or use webp."
+            )
         return value
 
     @field_validator("filename_prefix")
@@ -123,7 +146,7 @@ class ClipSettings(_Frozen):
         return value
 
 
-class Settings(_Frozen):
+class Settings(_Asked):
     """What is asked for. Frozen; `settings.but({"cfg": 3})` gives a changed copy."""
 
     prompt: str = knob(
@@ -141,14 +164,31 @@ class Settings(_Frozen):
         comfy="WanVideoTextEncode.negative_prompt",
     )
     width: int = knob(
-        64, "Width of the clip.", affects="result", low=16, high=4096, step=16, multiple_of=16, unit="pixels", comfy="WanVideoEmptyEmbeds.width"
+        64,
+        "Width of the clip.",
+        affects="result",
+        low=16,
+        high=4096,
+        step=16,
+        multiple_of=16,
+        unit="pixels",
+        comfy="WanVideoEmptyEmbeds.width",
     )
     height: int = knob(
-        64, "Height of the clip.", affects="result", low=16, high=4096, step=16, multiple_of=16, unit="pixels", comfy="WanVideoEmptyEmbeds.height"
+        64,
+        "Height of the clip.",
+        affects="result",
+        low=16,
+        high=4096,
+        step=16,
+        multiple_of=16,
+        unit="pixels",
+        comfy="WanVideoEmptyEmbeds.height",
     )
     frames: int = knob(
         17,
-        "Length of the clip: 4n + 1 frames, since one latent frame stands for four (the first one for a single frame). 1 makes a picture.",
+        "Length of the clip: 4n + 1 frames, since a latent frame stands for four, the first one for a single frame. "
+        "1 makes a picture.",
         affects="result",
         low=1,
         high=4097,
@@ -167,7 +207,8 @@ class Settings(_Frozen):
     )
     cfg: float = knob(
         5.0,
-        "Classifier-free guidance: how far the prediction is pushed from the negative prompt to the prompt, v = v_neg + cfg (v_pos - v_neg). "
+        "Classifier-free guidance: how far the prediction is pushed from the negative prompt to the prompt, "
+        "v = v_neg + cfg (v_pos - v_neg). "
         "1 needs no negative pass and takes half the time.",
         affects="result",
         scope="step",
@@ -194,7 +235,8 @@ class Settings(_Frozen):
     )
     seed: int = knob(
         0,
-        "Seed of the noise, drawn on the CPU, so that a seed means the same noise on every device. Another size or length is other noise.",
+        "Seed of the noise, drawn on the CPU, so that a seed means the same noise on every device. Another size or length "
+        "is other noise.",
         affects="result",
         low=0,
         high=2**64 - 1,
@@ -203,21 +245,10 @@ class Settings(_Frozen):
     )
     clip: ClipSettings = ClipSettings()
 
-    _noun: ClassVar[str] = "setting"
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**_plain(values))
-        except ValidationError as error:
-            message = "\n".join(_sentence(problem) for problem in error.errors())
-        else:
-            return
-        raise SettingsError(message)
-
     @field_validator("prompt", "negative_prompt")
     @classmethod
     def _check_text(cls, value: str) -> str:
-        if "\0" in value or not value.isascii() and value != value.encode("utf-8", "ignore").decode():
+        if "\0" in value or (not value.isascii() and value != value.encode("utf-8", "ignore").decode()):
             raise ValueError("it must be text that can be written as UTF-8, without NUL characters.")
         return value
 
@@ -258,7 +289,7 @@ class Setting:
     name: str
     default: Any
     help: str
-    kind: type
+    kind: Any
     choices: tuple[Any, ...]
     low: float | None
     high: float | None
@@ -289,7 +320,7 @@ def _setting(name: str, field: FieldInfo) -> Setting:
         name=name,
         default=field.default,
         help=field.description or "",
-        kind=kind or object,
+        kind=kind,
         choices=choices,
         low=extra["low"],
         high=extra["high"],
@@ -309,8 +340,8 @@ def check_name(name: str) -> Setting:
     raise SettingsError(_unknown(name))
 
 
-def _unknown(name: str) -> str:
-    known = list(declared())
+def _unknown(name: str, model: type[BaseModel] = Settings) -> str:
+    known = list(declared(model))
     group = [full for full in known if full.startswith(f"{name}.")]
     if group:
         return f"{name} is not a setting; its settings are {', '.join(group)}."
@@ -340,15 +371,15 @@ def _plain(value: Any) -> Any:
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 
 
-def _sentence(problem: Any) -> str:
+def _sentence(problem: Any, model: type[BaseModel]) -> str:
     """One of pydantic's errors as: setting, value, rule, way out."""
     name = ".".join(str(part) for part in problem["loc"])
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown(name)
+        return _unknown(name, model)
     value = problem["input"]
     shown = repr(value) if isinstance(value, str) else str(value)
-    setting = declared().get(name)
+    setting = declared(model).get(name)
     rule = str(problem["msg"])
     if kind == "value_error":
         rule = str(context["error"])
@@ -372,51 +403,21 @@ def _number(value: float | None) -> str:
     return str(int(value)) if value is not None and value == int(value) else str(value)
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """The settings of a run, and the changes that forks made on the way: from step `at` on, `changes` are in force."""
-
-    settings: Settings
-    forks: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
-
-    def at(self, step: int) -> Settings:
-        """The settings that are in force at this step."""
-        settings = self.settings
-        for start, changes in self.forks:
-            if start <= step:
-                settings = settings.but(dict(changes))
-        return settings
-
-    def fork(self, at: int, changes: Mapping[str, Any]) -> Timeline:
-        """The same run, but with `changes` from step `at` on; raises SettingsError for what cannot change there."""
-        if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < self.settings.steps:
-            raise SettingsError(f"at is {at}; a run of {self.settings.steps} steps forks at a step from 0 to {self.settings.steps - 1}.")
-        for name in changes:
-            setting = check_name(name)
-            if setting.affects == "result" and setting.scope == "run" and at > 0:
-                raise SettingsError(
-                    f"{name} cannot change in the middle of a run: it holds for all steps. Start a new run with it: lab.run(..., {name}=...)."
-                )
-        early = {name: value for name, value in changes.items() if at == 0 or check_name(name).affects == "clip"}
-        late = {name: value for name, value in changes.items() if name not in early}
-        base = self.settings.but(early)
-        kept = [
-            (start, tuple((name, value) for name, value in old if start < at or name not in changes)) for start, old in self.forks
-        ]
-        if late:
-            base.but(late)
-            kept = sorted([*kept, (at, tuple(late.items()))], key=lambda fork: fork[0])
-        return Timeline(base, tuple(fork for fork in kept if fork[1]))
-
-
-class ModelSettings(_Frozen):
+class ModelSettings(_Asked):
     """How the weights are loaded."""
 
-    model: str = knob("tiny", "The model: tiny, a folder in diffusers' format, or a hub name.", affects="result", comfy="WanVideoModelLoader.model")
+    model: str = knob(
+        "tiny",
+        "The model: tiny, a folder in diffusers' format, or a hub name.",
+        affects="result",
+        comfy="WanVideoModelLoader.model",
+    )
     base_precision: Literal["fp32", "bf16", "fp16"] = knob(
         "fp32",
         "Number format of the transformer's and the text encoder's weights and arithmetic. The VAE is always in fp32.",
         affects="result",
         comfy="WanVideoModelLoader.base_precision",
     )
-    device: str = knob("cpu", "Where the model computes: cpu, cuda, cuda:1, mps.", affects="cost", comfy="WanVideoModelLoader.load_device")
+    device: str = knob(
+        "cpu", "Where the model computes: cpu, cuda, cuda:1, mps.", affects="cost", comfy="WanVideoModelLoader.load_device"
+    )

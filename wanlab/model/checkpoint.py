@@ -68,9 +68,14 @@ def find(name: str) -> Checkpoint:
     if (Path(name).expanduser() / "model_index.json").exists():
         return _checked(Path(name).expanduser())
     if Path(name).expanduser().exists():
-        raise ModelError(f"model is {name!r}; this folder has no model_index.json, so it is not a checkpoint in diffusers' format.")
+        raise ModelError(
+            f"model is {name!r}; this folder has no model_index.json, so it is not a checkpoint in diffusers' format."
+        )
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"model is {name!r}; there is no such folder. Give tiny, a folder, or a hub name such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers.")
+        raise ModelError(
+            f"model is {name!r}; there is no such folder. Give tiny, a folder, or a hub name such as "
+            "Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
+        )
     return _checked(_download(name))
 
 
@@ -87,7 +92,10 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    raise ModelError(f"model is {name!r}; it could not be fetched from the hub ({reason}). Check the name and the connection, or give a folder.")
+    raise ModelError(
+        f"model is {name!r}; it could not be fetched from the hub ({reason}). Check the name and the connection, or give a "
+        "folder."
+    )
 
 
 def _checked(folder: Path) -> Checkpoint:
@@ -99,9 +107,15 @@ def _checked(folder: Path) -> Checkpoint:
     kind = checkpoint.transformer.get("_class_name")
     channels = checkpoint.transformer.get("in_channels")
     if kind != "WanTransformer3DModel":
-        raise ModelError(f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs Wan2.1 text-to-video models (WanTransformer3DModel).")
+        raise ModelError(
+            f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs Wan2.1 text-to-video models "
+            "(WanTransformer3DModel)."
+        )
     if channels != 16:
-        raise ModelError(f"{folder} takes {channels} input channels: an image-to-video or control model. wanlab runs text-to-video ones (16 channels) so far.")
+        raise ModelError(
+            f"{folder} takes {channels} input channels: an image-to-video or control model. wanlab runs text-to-video ones "
+            "(16 channels) so far."
+        )
     if index.get("boundary_ratio") is not None:
         raise ModelError(f"{folder} has two transformers (Wan2.2); wanlab runs Wan2.1 text-to-video models so far.")
     return checkpoint

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +14,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor, nn
 from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers.utils import logging
 
 from wanlab.errors import SettingsError
 from wanlab.model import checkpoint
@@ -19,6 +22,18 @@ from wanlab.settings import ModelSettings
 
 TOKENS = 512  # Wan pads every prompt to this length and attends to all of it
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Within, transformers shows no bar of its own, whose widget would stay in a saved notebook."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class Model:
@@ -43,7 +58,8 @@ class Model:
     @cached_property
     def text_encoder(self) -> UMT5EncoderModel:
         """The text encoder."""
-        return self._ready(UMT5EncoderModel.from_pretrained(self.checkpoint.folder / "text_encoder", dtype=self.dtype))
+        with _no_progress_bar():
+            return self._ready(UMT5EncoderModel.from_pretrained(self.checkpoint.folder / "text_encoder", dtype=self.dtype))
 
     @cached_property
     def transformer(self) -> WanTransformer3DModel:

@@ -6,7 +6,7 @@ nearer to the core colour (lighter or darker) than to the background (in shadow 
 60 rays and compared with ideal outlines at every rotation; its path is compared with one model for each motion.
 
 The judge is strict: what is not clearly one of the words is None. Shape and colour are voted frame by frame and need
-`MAJORITY` of the frames, so a clip whose object changes on the way has no shape.
+`MAJORITY` of the frames (a large object counts more than a small one), so a clip whose object changes on the way has no shape.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SHADOW = (0.66, 1.05)  # how dark and light the background may be, as a factor
 _SHADING = (-40.0, 40.0)  # and the object, in levels of 0..255
 _CONTRAST = 40.0  # levels; the closest pair of colours is 80 apart
 _STRANGE = 50.0  # levels from background and object: neither of them
-_LEFT_OVER = 0.4  # size of what is neither background nor object, compared with the object
+_LEFT_OVER = 0.3  # size of what is neither background nor object, compared with the object
 # Corners, as a share of the ideal ones: a convex pentagon has 0.32 of a star, a star that is blurred to a blob 0.36,
 # and one that a person still reads 0.5.
 _STRENGTH = (0.42, 1.4)
@@ -101,8 +101,8 @@ def detect(frames: NDArray[np.uint8]) -> Seen:
     outline = _outline(cover, centre, radius)
     shapes = _shapes(outline, _edge(cover, radius))
     colors = _colors(pixels, cover)
-    shape, shape_share = _vote(shapes)
-    color, color_share = _vote(colors)
+    shape, shape_share = _vote(shapes, radius)
+    color, color_share = _vote(colors, radius)
     motion, motion_certainty = _motion(centre, radius, _turn(outline))
     certain = min(shape_share, color_share, motion_certainty, 1 - strange / _LEFT_OVER)
     return Seen(shape, color, background, motion, certain, centre, radius, shapes, colors)
@@ -331,14 +331,16 @@ def _lab(rgb: Array) -> Array:
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
 
 
-def _vote(found: tuple[str | None, ...]) -> tuple[str | None, float]:
-    """The word of most frames and its share; None below `MAJORITY`."""
-    words = [word for word in found if word]
-    if not words:
+def _vote(found: tuple[str | None, ...], radius: Array) -> tuple[str | None, float]:
+    """The word of most frames and its share; None below `MAJORITY`. Frames count by how large the object is in them."""
+    votes: dict[str, float] = {}
+    for word, weight in zip(found, radius.tolist(), strict=True):
+        if word:
+            votes[word] = votes.get(word, 0.0) + weight / float(radius.sum())
+    if not votes:
         return None, 0.0
-    best = max(set(words), key=words.count)
-    share = words.count(best) / len(found)
-    return (best, share) if share >= MAJORITY else (None, share)
+    best = max(votes, key=lambda word: votes[word])
+    return (best if votes[best] >= MAJORITY else None), votes[best]
 
 
 # --- motion --------------------------------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
         with flat_convolutions():
             for _ in range(int(count * share) // ranks.count // group):
                 some = [clips.random_scene(rng) for _ in range(group)]
-                pixels = torch.stack([clips.random_clip(scene, frames, SIDE, rng, lattice=True) for scene in some]).to(ranks.device)
+                pixels = torch.stack([clips.random_clip(scene, frames, SIDE, rng, lattice=True) for scene in some]).to(
+                    ranks.device
+                )
                 latents.append(encode(vae, pixels)[:, :16].half().cpu())
                 scenes += [_indices(scene) for scene in some]
         whole = {"latents": torch.cat(latents).contiguous(), "scenes": torch.tensor(scenes)}

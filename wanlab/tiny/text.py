@@ -23,9 +23,47 @@ from wanlab.tiny.training import Fit, Ranks, Rates
 
 WIDTH = 128
 # Words that people try, and those of the usual negative prompts, so that they are one token each.
-OTHER_WORDS = """an two and with the then of slowly fast moving motion video clip picture blurry low worst quality
-static still ugly distorted deformed overexposed subtitles jpeg no bad heart diamond ring gold silver brown bright dark
-light very jumps""".split()
+OTHER_WORDS = [
+    "an",
+    "two",
+    "and",
+    "with",
+    "the",
+    "then",
+    "of",
+    "slowly",
+    "fast",
+    "moving",
+    "motion",
+    "video",
+    "clip",
+    "picture",
+    "blurry",
+    "low",
+    "worst",
+    "quality",
+    "static",
+    "still",
+    "ugly",
+    "distorted",
+    "deformed",
+    "overexposed",
+    "subtitles",
+    "jpeg",
+    "no",
+    "bad",
+    "heart",
+    "diamond",
+    "ring",
+    "gold",
+    "silver",
+    "brown",
+    "bright",
+    "dark",
+    "light",
+    "very",
+    "jumps",
+]
 NEGATIVE_PROMPTS = (
     "",
     "",

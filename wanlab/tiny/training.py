@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def _orthogonal(matrices: Tensor) -> Tensor:
 class Muon:
     """Muon with Nesterov momentum; weights are flattened to (out, rest), and the work is shared among the ranks."""
 
-    def __init__(self, weights: list[Tensor], ranks: Ranks, momentum: float = 0.95, decay: float = 0.0) -> None:
+    def __init__(self, weights: Sequence[Tensor], ranks: Ranks, momentum: float = 0.95, decay: float = 0.0) -> None:
         self.weights, self.ranks, self.momentum, self.decay = weights, ranks, momentum, decay
         self.velocity = [torch.zeros_like(weight) for weight in weights]
         self.groups: dict[tuple[int, ...], list[int]] = {}
@@ -92,6 +92,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
+        """Move all weights, from their gradients."""
         for shape, members in self.groups.items():
             share = -(-len(members) // self.ranks.count)
             mine = members[self.ranks.rank * share : (self.ranks.rank + 1) * share]
@@ -123,6 +124,7 @@ class Rates:
     average: float = 0.998
 
     def factor(self, step: int, steps: int) -> float:
+        """What the rates are multiplied by at this step."""
         done = step / steps
         decay = 1.0 if done < self.hold else max(0.02, 1 - (done - self.hold) / (1 - self.hold))
         return min(1.0, (step + 1) / self.warmup) * decay
@@ -131,7 +133,8 @@ class Rates:
 class Fit:
     """A training of `model` that is checkpointed, logged and resumed.
 
-    `loss(step, rng)` gives the loss of one step; `is_matrix(name, parameter)` says which weights Muon trains (AdamW has the rest).
+    `loss(step, rng)` gives the loss of one step; `is_matrix(name, parameter)` says which weights Muon trains, AdamW has the
+    rest.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The tiny video transformer: diffusers' `WanTransformer3DModel` with 8 blocks of width 128, trained by flow matching.
 
 The model learns the velocity v = noise - clean at x = (1 - sigma) clean + sigma noise (Lipman et al. 2022, arXiv
-2210.02747). One captions in ten is replaced by an empty or a negative prompt, for classifier-free guidance.
+2210.02747). One caption in ten is replaced by an empty or a negative prompt, for classifier-free guidance.
 
 Wan pads its text to 512 zero vectors and attends to all of them. Training uses `SLOTS` slots and adds log(count) to the
 score of the last one, which then counts as many: exactly the same sum at a fraction of the cost.
@@ -84,9 +84,10 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> Tensor:
-        batch = self.tokenizer(
-            captions, padding="max_length", max_length=SLOTS - 1, truncation=True, return_tensors="pt"
-        ).to(self.encoder.device)
+        """The embeddings of the captions."""
+        batch = self.tokenizer(captions, padding="max_length", max_length=SLOTS - 1, truncation=True, return_tensors="pt").to(
+            self.encoder.device
+        )
         states = self.encoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
         return F.pad(states * batch.attention_mask[..., None], (0, 0, 0, 1))
 
@@ -179,7 +180,9 @@ def train(folder: Path, steps: int, seed: int = 0, size: int = 16) -> None:
 
 
 @torch.no_grad()
-def quick_clips(folder: Path, captions: list[str], frames: int = 17, cfg: float = 4.0, steps: int = 12, shift: float = 3.0) -> list[Tensor]:
+def quick_clips(
+    folder: Path, captions: list[str], frames: int = 17, cfg: float = 4.0, steps: int = 12, shift: float = 3.0
+) -> list[Tensor]:
     """Clips (3, t, h, w) in -1..1 of the newest transformer in `folder`, many at a time, for a look while it trains."""
     model = WanTransformer3DModel.from_pretrained(folder / "transformer")
     for block in model.blocks:

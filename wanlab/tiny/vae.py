@@ -154,7 +154,9 @@ def train(folder: Path, steps: int, seed: int = 0, decoder_only: Path | None = N
         if layout:
             weight.data = weight.data.to(memory_format=layout)
     outer = ("gamma", "conv_in", "decoder.conv_out", "quant_conv")
-    rates = Rates(adam=2e-3 if not decoder_only else 7e-4, muon=0.025 if not decoder_only else 0.008, warmup=20, hold=0.5, average=0.99)
+    rates = Rates(
+        adam=2e-3 if not decoder_only else 7e-4, muon=0.025 if not decoder_only else 0.008, warmup=20, hold=0.5, average=0.99
+    )
     fit = Fit(
         vae,
         folder / ("vae_training" if not decoder_only else "vae_decoder_training"),

@@ -1,0 +1,272 @@
+"""Judge the tiny Wan on combinations that training never saw: `python -m wanlab.tiny.evaluate`.
+
+Every held-out combination is generated once from its canonical caption (the seed is its index), and the independent
+judge of detector.py says what the clip shows. Two rows in the table tell how far to trust the numbers: the judge's own
+score on true clips of the same scenes, and on these after the VAE has encoded and decoded them, which is about the best
+that the transformer can reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from wanlab.settings import Settings
+from wanlab.tiny import clips, vae
+from wanlab.tiny.detector import Seen, detect
+
+Frames = NDArray[np.uint8]  # (t, h, w, 3)
+Generate = Callable[[list[str], list[int]], list[Frames]]  # captions and seeds to clips
+
+ATTRIBUTES = ("shape", "color", "background", "motion")
+ALL = "all four"
+BATCH = 16
+VAE_CLIPS = 48  # these take a second each
+
+
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share of `right` in `count` (Wilson 1927, JASA 22); NaN for none.
+
+    >>> [round(end, 3) for end in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    if not count:
+        return math.nan, math.nan
+    share, spread = right / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    reach = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What clips were meant to show and what the judge sees in them, one by one."""
+
+    scenes: tuple[clips.Scene, ...]
+    seen: tuple[Seen, ...]
+
+    def right(self, attribute: str) -> list[bool]:
+        """For each clip whether this attribute (or `ALL`) is as asked."""
+        asked = ATTRIBUTES if attribute == ALL else (attribute,)
+        return [
+            all(getattr(scene, one) == getattr(seen, one) for one in asked)
+            for scene, seen in zip(self.scenes, self.seen, strict=True)
+        ]
+
+    def share(self, attribute: str = ALL) -> float:
+        """The share of clips with this attribute right; NaN if there are none."""
+        right = self.right(attribute)
+        return sum(right) / len(right) if right else math.nan
+
+    def where(self, attribute: str, word: str) -> Score:
+        """The clips that were meant to have this word."""
+        kept = [k for k, scene in enumerate(self.scenes) if getattr(scene, attribute) == word]
+        return Score(tuple(self.scenes[k] for k in kept), tuple(self.seen[k] for k in kept))
+
+    def confusions(self, attribute: str) -> Counter[tuple[str, str | None]]:
+        """How often (asked, seen) differ; seen is None where the judge finds nothing clear."""
+        pairs = zip(self.scenes, self.seen, strict=True)
+        both = ((getattr(scene, attribute), getattr(seen, attribute)) for scene, seen in pairs)
+        return Counter(pair for pair in both if pair[0] != pair[1])
+
+
+def score(scenes: Sequence[clips.Scene], made: Sequence[Frames]) -> Score:
+    """Judge clips, one of each scene."""
+    if len(scenes) != len(made):
+        raise ValueError(f"{len(scenes)} scenes and {len(made)} clips; there must be one clip of each scene.")
+    return Score(tuple(scenes), tuple(detect(frames) for frames in made))
+
+
+# --- clips -------------------------------------------------------------------------------------------------------------
+
+
+def spread(whole: int, count: int) -> list[int]:
+    """`count` indices, evenly spread over 0..whole-1."""
+    if not 1 <= count <= whole:
+        raise ValueError(f"count is {count}; it must be from 1 to {whole}.")
+    return [k * whole // count for k in range(count)]
+
+
+def true_clips(scenes: Sequence[clips.Scene], frames: int) -> list[Frames]:
+    """A rendered clip of each scene, of the kind that the transformer is trained on."""
+    return [
+        clips.to_frames(clips.random_clip(scene, frames, vae.SIDE, random.Random(seed), lattice=True)).numpy()
+        for seed, scene in enumerate(scenes)
+    ]
+
+
+@torch.inference_mode()
+def through_vae(autoencoder: AutoencoderKLWan, made: Sequence[Frames]) -> list[Frames]:
+    """Clips as they come out of the VAE."""
+    found = []
+    for frames in made:
+        clip = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1  # (1, 3, t, h, w)
+        found.append(clips.to_frames(vae.decode(autoencoder, vae.encode(autoencoder, clip)[:, :16])[0]).numpy())
+    return found
+
+
+def folder_clips(folder: Path, steps: int, cfg: float, frames: int) -> Generate:
+    """Clips of the newest transformer of a training folder, by Euler steps; the seeds are not used."""
+    from wanlab.tiny.transformer import quick_clips
+
+    def generate(captions: list[str], seeds: list[int]) -> list[Frames]:
+        return [clips.to_frames(clip).numpy() for clip in quick_clips(folder, captions, frames, cfg, steps)]
+
+    return generate
+
+
+def lab_clips(model: str, store: str, steps: int, cfg: float, frames: int) -> Generate:
+    """Clips of a model in diffusers' format, made by a lab in the folder `store`."""
+    from wanlab.lab import Lab
+
+    lab = Lab(store, model=model)
+    run = partial(lab.run, changes={"clip.save_output": False}, steps=steps, cfg=cfg, frames=frames)
+
+    def generate(captions: list[str], seeds: list[int]) -> list[Frames]:
+        return [run(caption, seed=seed).clip.frames for caption, seed in zip(captions, seeds, strict=True)]
+
+    return generate
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def _cell(right: list[bool]) -> str:
+    low, high = wilson(sum(right), len(right))
+    return f"{sum(right) / len(right):.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(scores: dict[str, Score]) -> str:
+    """Markdown: a row for each of the named scores, shares with their 95 % intervals."""
+    columns = (*ATTRIBUTES, ALL)
+    lines = ["| clips | n | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    for name, one in scores.items():
+        lines.append(f"| {name} | {len(one.seen)} | " + " | ".join(_cell(one.right(column)) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def details(one: Score) -> str:
+    """Markdown: the shares for every shape and every motion, and what was taken for what."""
+    lines = []
+    for attribute, words in (("shape", clips.SHAPES), ("motion", tuple(clips.MOTIONS))):
+        lines += [f"| {attribute} | n | {attribute} right | {ALL} |", "|---|---|---|---|"]
+        for word in words:
+            part = one.where(attribute, word)
+            if part.seen:
+                lines.append(f"| {word} | {len(part.seen)} | {part.share(attribute):.2f} | {part.share():.2f} |")
+        lines.append("")
+    for attribute in ATTRIBUTES:
+        wrong = (f"{asked} as {seen or 'nothing clear'} {n}" for (asked, seen), n in one.confusions(attribute).most_common(12))
+        lines.append(f"{attribute} taken: {', '.join(wrong) or 'all right'}")
+    return "\n".join(lines)
+
+
+def as_json(one: Score) -> dict[str, Any]:
+    """The score as JSON: shares, their intervals, and every clip."""
+    shares = {}
+    for column in (*ATTRIBUTES, ALL):
+        right = one.right(column)
+        low, high = wilson(sum(right), len(right))
+        shares[column] = {"right": sum(right), "count": len(right), "share": sum(right) / len(right), "low": low, "high": high}
+    rows = [
+        {"caption": clips.caption(scene), "seen": dict(zip(ATTRIBUTES, seen.words, strict=True)), "confidence": seen.confidence}
+        for scene, seen in zip(one.scenes, one.seen, strict=True)
+    ]
+    return {"shares": shares, "clips": rows}
+
+
+def sheet(one: Score, made: Sequence[Frames], stills: int = 6, columns: int = 2) -> Image.Image:
+    """A contact sheet: some stills of every clip, its caption, and in red what the judge sees otherwise."""
+    height, width = made[0].shape[1:3]
+    wide, tall = max(stills * width, 440) + 8, height + 32
+    page = Image.new("RGB", (columns * wide, math.ceil(len(made) / columns) * tall), "white")
+    draw = ImageDraw.Draw(page)
+    for k, (scene, seen, frames) in enumerate(zip(one.scenes, one.seen, made, strict=True)):
+        x, y = k % columns * wide, k // columns * tall
+        times = np.linspace(0, len(frames) - 1, stills).round().astype(int)
+        page.paste(Image.fromarray(np.concatenate(list(frames[times]), axis=1)), (x, y + 28))
+        draw.text((x + 2, y), clips.caption(scene), "black")
+        wrong = [f"{name}: {getattr(seen, name)}" for name in ATTRIBUTES if getattr(seen, name) != getattr(scene, name)]
+        draw.text((x + 2, y + 13), ", ".join(wrong) or "right", "red" if wrong else "green")
+    return page
+
+
+# --- the command -------------------------------------------------------------------------------------------------------
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m wanlab.tiny.evaluate", description=__doc__)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--model", default="tiny", help="tiny, or a folder in diffusers' format")
+    source.add_argument("--folder", type=Path, help="a training folder: its newest transformer, many clips at a time")
+    parser.add_argument("--count", type=int, default=None, help="how many of the held-out combinations (default: all)")
+    parser.add_argument("--steps", type=int, default=Settings().steps)
+    parser.add_argument("--cfg", type=float, default=Settings().cfg)
+    parser.add_argument("--frames", type=int, default=Settings().frames)
+    parser.add_argument("--json", type=Path, help="write all results here too")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the clips here (png)")
+    return parser.parse_args()
+
+
+def _autoencoder(folder: Path | None, model: str) -> AutoencoderKLWan:
+    if folder is None:
+        from wanlab.model.checkpoint import find
+
+        folder = find(model).folder
+    return AutoencoderKLWan.from_pretrained(folder / "vae").float()
+
+
+def main() -> int:
+    """Read the command line, generate, judge and print."""
+    options = _options()
+    every = clips.scenes(held_out=True)
+    seeds = spread(len(every), len(every) if options.count is None else options.count)
+    scenes = [every[seed] for seed in seeds]
+    captions = [clips.caption(scene) for scene in scenes]
+    autoencoder = _autoencoder(options.folder, options.model)
+    made: list[Frames] = []
+    with tempfile.TemporaryDirectory() as store:
+        if options.folder:
+            generate = folder_clips(options.folder, options.steps, options.cfg, options.frames)
+        else:
+            generate = lab_clips(options.model, store, options.steps, options.cfg, options.frames)
+        begin = time.perf_counter()
+        for first in range(0, len(scenes), BATCH):
+            made += generate(captions[first : first + BATCH], seeds[first : first + BATCH])
+        seconds = (time.perf_counter() - begin) / len(scenes)
+    result = score(scenes, made)
+    true = true_clips(scenes, options.frames)
+    some = spread(len(scenes), min(VAE_CLIPS, len(scenes)))
+    decoded = score([scenes[k] for k in some], through_vae(autoencoder, [true[k] for k in some]))
+    scores = {"generated": result, "true": score(scenes, true), "true, through the VAE": decoded}
+    psnr = vae.held_out_psnr(autoencoder)
+    asked = f"{options.folder or options.model}: {options.frames} frames, {options.steps} steps, cfg {options.cfg:g}"
+    print(f"{asked}\n\n{table(scores)}\n\n{details(result)}\n")
+    print(f"VAE on held-out clips: {psnr:.2f} dB. Generation: {seconds:.2f} seconds a clip.")
+    if options.json:
+        facts = {"asked": asked, "vae_psnr_db": psnr, "seconds_per_clip": seconds}
+        facts |= {name: as_json(one) for name, one in scores.items()}
+        options.json.write_text(json.dumps(facts, indent=1))
+    if options.sheet:
+        sheet(result, made).save(options.sheet)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
