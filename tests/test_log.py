@@ -40,6 +40,7 @@ fork = multiprocessing.get_context("fork")
 fresh = multiprocessing.get_context("forkserver")
 fresh.set_forkserver_preload(["hypothesis.strategies", "pandas.testing", "pytest", "wanlab.log"])
 
+TEXT = pandas.Series(["a"]).dtype  # of pandas 2 or 3
 FACTS: dict[str, Any] = {
     "settings": Settings().flat(),
     "model": {"name": "tiny", "base_precision": "fp32"},
@@ -172,7 +173,7 @@ def test_200_kills_lose_no_acknowledged_run_and_leave_none_running(tmp_path: Pat
     assert set(promised) <= set(frame.index)
     assert {id for id, said in promised.items() if said == "done"} <= set(frame.index[frame.status == "done"])
     assert set(frame.status) == {"done", "crashed"}
-    for file in log.folder.rglob("*"):
+    for file in log.folder.glob("*/*"):
         assert file.is_dir() or file.name.endswith(".part") or json.loads(file.read_text())["id"] == file.parent.name
 
 
@@ -366,7 +367,7 @@ def test_an_empty_log_has_the_columns_of_every_log(log: RunLog) -> None:
     assert frame.index.name == "id"
     assert not log.folder.exists(), "reading made a folder"
     assert str(frame.created.dtype) == "datetime64[us, UTC]"
-    assert frame.prompt.dtype == "str"
+    assert frame.prompt.dtype == TEXT
     assert frame.cfg.dtype == float
 
 
@@ -377,7 +378,7 @@ def test_columns_are_in_the_order_of_declaration_with_fitting_types(log: RunLog)
         *("status", "created", *declared(), "seconds", "seconds.denoise", "seconds.steps", "peak_vram_gib", "changes"),
         *("model.name", "model.base_precision", "device", "error", "versions.torch"),
     ]
-    kinds = {str: "str", int: "int64", float: "float64", bool: "bool"}
+    kinds = {str: str(TEXT), int: "int64", float: "float64", bool: "bool"}
     assert {name: str(frame[name].dtype) for name in declared()} == {name: kinds[s.kind] for name, s in declared().items()}
     assert str(frame.created.dtype) == "datetime64[us, UTC]"
     assert abs(frame.created[id] - pandas.Timestamp.now(tz="UTC")) < timedelta(minutes=5)
@@ -411,7 +412,7 @@ def test_settings_of_older_and_newer_versions_are_kept_at_the_end(log: RunLog) -
         ([2**64 - 1, None], "object"),
         ([1, 2.5], "float64"),
         ([True, None], "object"),
-        (["a", None], "str"),
+        (["a", None], str(TEXT)),
         (["a", 1], "object"),
         ([[1, 2], [3, 4]], "object"),
     ],
@@ -562,14 +563,16 @@ def damaged(draw: st.DrawFn) -> bytes:
     )
 
 
-@fuzzing(max_examples=300, deadline=timedelta(seconds=5), suppress_health_check=[HealthCheck.too_slow])
+@fuzzing(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary() | damaged() | json_facts)
 @example(WHOLE)
 def test_no_content_of_a_run_breaks_the_table_or_hangs(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(folder)
         id = put(log, content)
+        began = time.process_time()
         frame = log.frame()
+        assert time.process_time() - began < 1
         assert list(frame.index) == [id]
         assert isinstance(frame.status[id], str)
         assert str(frame.created.dtype) == "datetime64[us, UTC]"

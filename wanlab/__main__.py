@@ -140,7 +140,9 @@ def _run(given: argparse.Namespace) -> None:
     lab = Lab(given.lab, **changes_from(given, ModelSettings))
     settings = lab.settings.but(changes)
     if given.plan:
-        _print_table(lab.plan(settings).table())
+        table = lab.plan(settings).table()
+        columns = [str(name) for name in table]
+        _print_table(columns, _rows(table, columns))
         return
     run = lab.run(settings, fresh=given.fresh)
     _report(run, None if given.out is None else run.clip.save(given.out))
@@ -184,20 +186,21 @@ def _log(given: argparse.Namespace) -> None:
     frame = RunLog(given.lab / "runs").frame().drop(columns="id", errors="ignore").reset_index()
     if frame.empty:
         print(f"There are no runs in {_plain(str(given.lab))} yet.", file=sys.stderr)
-    columns = list(frame)
+    known = [str(name) for name in frame]
+    columns = known
     if given.columns is not None:
         columns = list(dict.fromkeys(name.strip() for name in given.columns.split(",")))
     elif not given.all:
         columns = _telling(frame)
     for name in columns:
-        if name not in frame:
-            near = difflib.get_close_matches(name, list(frame), 3, 0.5)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "wanlab log --all shows all columns."
             raise SettingsError(f"{name!r} is not a column; {hint}")
     if given.csv:
-        _print_csv(frame[columns])
+        _print_csv(columns, _rows(frame, columns))
     elif not frame.empty:
-        _print_table(frame[columns])
+        _print_table(columns, _rows(frame, columns))
 
 
 def _telling(frame: pandas.DataFrame) -> list[str]:
@@ -216,7 +219,8 @@ def _trim(given: argparse.Namespace) -> None:
     from wanlab.lab import Lab
 
     freed = Lab(given.lab).trim(given.gib)
-    print(f"Freed {freed:.3f} GiB of stored steps. Runs and clips stay; a step that is needed again is computed again.")
+    size = f"{freed:.2f} GiB" if freed >= 1 else f"{freed * 1024:.2f} MiB"
+    print(f"Freed {size} of stored steps. Runs and clips stay; a step that is needed again is computed again.")
 
 
 def _settings(given: argparse.Namespace) -> None:
@@ -230,29 +234,29 @@ def _version() -> str:
         return "(version unknown: not installed, it runs from its source)"
 
 
-def _print_table(frame: pandas.DataFrame) -> None:
-    """Columns as wide as their widest cell."""
-    rows = [[_plain(str(name)) for name in frame], *([_cut(_cell(value, name)) for name, value in row] for row in _rows(frame))]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _rows(frame: pandas.DataFrame, columns: list[str]) -> list[tuple[Any, ...]]:
+    """The rows of these columns, of Python's own types."""
+    return list(zip(*(frame[name].astype(object).tolist() for name in columns), strict=True))
 
 
-def _print_csv(frame: pandas.DataFrame) -> None:
+def _print_table(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    """Print columns as wide as their widest cell."""
+    cells = [[_cell(value, name) for name, value in zip(columns, row, strict=True)] for row in rows]
+    lines = [[_cut(cell) for cell in line] for line in [[*map(_plain, columns)], *cells]]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_csv(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
     writer = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow([_harmless(str(name)) for name in frame])
-    for row in _rows(frame):
-        writer.writerow([value if _is_number(value) else _harmless(_cell(value, "")) for _, value in row])
-
-
-def _rows(frame: pandas.DataFrame) -> list[list[tuple[str, Any]]]:
-    """The rows as pairs of column and value, of Python's own types."""
-    columns = [frame[name].astype(object).tolist() for name in frame]
-    return [list(zip(frame, row, strict=True)) for row in zip(*columns, strict=True)]
+    writer.writerow(map(_harmless, columns))
+    for row in rows:
+        writer.writerow([value if _is_number(value) else _harmless(_cell(value, "")) for value in row])
 
 
 def _cell(value: Any, column: str) -> str:
-    """A value as one line of text; what is unknown is empty."""
+    """A value as one line of text; what is unknown is empty. Seconds and GiB are rounded, settings are not."""
     if isinstance(value, (list, dict)):
         return _plain(json.dumps(value, ensure_ascii=False))
     if value is None or value != value:
@@ -278,7 +282,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
 
 
 def _width(text: str) -> int:

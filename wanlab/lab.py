@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,9 +143,7 @@ def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
     names = list(dict.fromkeys(name for row in rows for name in row))
     different = [name for name in names if len({row.get(name, "") for row in rows}) > 1]
     told = [name for name in different if name not in ("seconds", "steps reused", "run")]
-    labels = [
-        ", ".join(f"{name} {row[name]}" for name in told[:3] if row.get(name)) or f"run {k + 1}" for k, row in enumerate(rows)
-    ]
+    labels = [_label(row, told) or f"run {number}" for number, row in enumerate(rows, 1)]
     tiles = [show.Tile(run.clip.frames, label) for run, label in zip(runs, labels, strict=True)]
     table = [(name, [row.get(name, "") for row in rows]) for name in different]
     title = runs[0].settings.prompt if "prompt" not in different else ""
@@ -156,3 +154,9 @@ def _facts_shown(run: Run) -> dict[str, str]:
     forks = {f"{name} from step {at}": str(value) for at, changes in run.timeline.forks for name, value in changes}
     facts = {"seconds": f"{run.seconds:.2f}", "steps reused": str(run.steps_reused), "run": run.id}
     return {name: str(value) for name, value in run.settings.flat().items()} | forks | facts
+
+
+def _label(row: Mapping[str, str], names: Sequence[str]) -> str:
+    """A short name for a run: its values of the settings that differ."""
+    parts = [f"{name} {row[name]}" for name in names[:3] if row.get(name)]
+    return ", ".join(part if len(part) <= 40 else f"{part[:39]}\u2026" for part in parts)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 Ending = Literal["done", "stopped", "failed"]
 
-# What a run.json may hold at most. A run with 1000 steps stays below a fifth of each.
+# What a run.json may hold at most. That of a run with 1000 steps has 30 KB and is 5 deep.
 MOST_BYTES = 2**20
 MOST_DEPTH = 20
 

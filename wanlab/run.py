@@ -132,9 +132,12 @@ class Run:
 
     def page(self) -> show.Page:
         """The player with settings, seconds and memory beneath; also what a notebook shows."""
-        details = {"status": self.status, **_notable(self.timeline), "seconds": f"{self.seconds:.2f}"}
-        details |= {name.replace("_", " "): f"{value:.2f}" for name, value in self.facts.items() if name.startswith("peak_")}
-        details |= {"steps reused": str(self.steps_reused), "run": self.id}
+        details = {**_notable(self.timeline), "status": f"{self.status} in {self.seconds:.2f} s"}
+        if self.steps_reused:
+            details["steps reused"] = f"{self.steps_reused} of {self.settings.steps}"
+        memory = {"peak_vram_gib": "peak GPU memory", "peak_rss_gib": "peak memory"}
+        details |= {label: f"{self.facts[name]:.2f} GiB" for name, label in memory.items() if name in self.facts}
+        details["run"] = self.id
         tile = show.Tile(self.clip.frames, self.settings.prompt, {name: str(value) for name, value in details.items()})
         return show.player([tile], frame_rate=self.clip.frame_rate)
 
@@ -174,7 +177,7 @@ class Steps(Sequence[Step]):
         """A scrubber over the clean estimates: quick previews by a linear map, or with `full` decoded by the VAE."""
         steps = list(self)
         preview = self._run._bench.model.decode if full else _preview(self._run)
-        captions = [_caption(step) for step in steps]
+        captions = [f"velocity {step.velocity.float().std():.2f}, {step.seconds:.2f} s" for step in steps]
         return show.steps_page(
             [preview(step.clean) for step in steps],
             captions,
@@ -313,11 +316,6 @@ def _notable(timeline: Timeline) -> dict[str, Any]:
         name: value for name, value in values.items() if name != "prompt" and (name in always or value != known[name].default)
     }
     return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
-
-
-def _caption(step: Step) -> str:
-    speed = "reused" if step.reused else f"{step.seconds:.2f} s"
-    return f"step {step.index}: sigma {step.sigma:.3f}, velocity {step.velocity.float().std():.2f}, {speed}"
 
 
 def _preview(run: Run) -> Preview:

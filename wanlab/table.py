@@ -53,7 +53,7 @@ def frame(rows: Mapping[str, Mapping[str, Any]]) -> pandas.DataFrame:
     found = dict.fromkeys(itertools.chain(always, *rows.values()))
     names = sorted(found, key=lambda name: order.get(name, order.get(name.split(".")[0] + ".", len(order))))
     columns = {name: _column([row.get(name) for row in rows.values()], name in text) for name in names if name != "created"}
-    created = pandas.Series([row.get("created") for row in rows.values()], dtype="str")
+    created = pandas.Series([row.get("created") for row in rows.values()], dtype=object)
     columns["created"] = pandas.to_datetime(created, utc=True, format="ISO8601", errors="coerce").dt.as_unit("us").array
     return pandas.DataFrame({name: columns[name] for name in names}, index=pandas.Index(list(rows), dtype="str", name="id"))
 
@@ -74,7 +74,7 @@ def _column(values: list[Any], text: bool) -> Any:
     kinds = set(map(type, values))
     known = kinds - {type(None)}
     if known == {str} or (text and not known):
-        return pandas.array(values, dtype="str")
+        return pandas.Series(["", *values]).array[1:]  # the type for text, which is another in pandas 2 than in 3
     if known == {bool} and known == kinds:
         return numpy.array(values, dtype=bool)
     if known == {int} and known == kinds:

@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-PATIENCE = 90  # seconds for anything of JupyterLab, on a busy machine
+PATIENCE = 180  # seconds for anything of JupyterLab: its start took 105 beside a training and three other test runs
 # What JupyterLab itself says when a test takes its kernel or its server away
 LAB_NOISE = ("Failed to load resource", "WebSocket", "Kernel", "kernel", "ServerConnection", "connection")
 
@@ -35,12 +35,13 @@ LAB_NOISE = ("Failed to load resource", "WebSocket", "Kernel", "kernel", "Server
 def browser() -> Iterator[Any]:
     chromium = shutil.which("chromium")
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         chromium = None
     if chromium is None:
         missing = "The browser tests need chromium (apt-get install chromium) and playwright (pip install playwright)."
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    expect.set_options(timeout=1000 * PATIENCE / 6)
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield chrome

@@ -120,7 +120,8 @@ def table_html(rows: Sequence[Row], columns: Sequence[str] = (), *, folded: str 
     if not rows:
         return ""
     head = "".join(f"<th>{esc(column)}</th>" for column in ("", *columns))
-    body = "".join(f"<tr><th>{esc(name)}</th>{''.join(f'<td>{esc(value)}</td>' for value in values)}</tr>" for name, values in rows)
+    cells = [(name, "".join(f"<td>{esc(value)}</td>" for value in values)) for name, values in rows]
+    body = "".join(f"<tr><th>{esc(name)}</th>{values}</tr>" for name, values in cells)
     table = f"<table>{f'<thead><tr>{head}</tr></thead>' if columns else ''}<tbody>{body}</tbody></table>"
     return f"<details><summary>{esc(folded)}</summary>{table}</details>" if folded else table
 

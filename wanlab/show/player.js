@@ -13,13 +13,13 @@ class Player {
   constructor(root) {
     this.root = root;
     this.page = JSON.parse(root.dataset.wanlab);
-    this.shadow = root.attachShadow({ mode: "open" });
+    this.clips = this.page.clips.map((clip) => ({ ...clip, stills: unpack(clip, this.page.kind) }));
+    this.shadow = root.attachShadow({ mode: "open" }); // from here on the still part is hidden
     this.shadow.innerHTML = TEMPLATE;
     this.shadow.prepend(make("style", { textContent: this.page.css }));
     this.part = {};
     for (const element of this.shadow.querySelectorAll("[data-part]")) this.part[element.dataset.part] = element;
 
-    this.clips = this.page.clips.map((clip) => ({ ...clip, stills: unpack(clip, this.page.kind) }));
     this.frames = Math.max(...this.clips.map((clip) => clip.stills.length));
     this.decoder = new Decoder(Math.max(2 * this.clips.length, KEPT_BYTES / (4 * this.clips[0].width * this.clips[0].height)));
     this.mode = this.page.mode;
@@ -232,7 +232,10 @@ class Player {
     part.stage.addEventListener("click", (event) => {
       if (event.target.closest(".picture") && this.mode !== "wipe") clock.toggle();
     });
-    this.root.addEventListener("keydown", (event) => this.key(event));
+    // At the window, where nothing comes before it: some versions of JupyterLab take keys on their way down.
+    const key = (event) => event.composedPath().includes(this.root) && this.key(event);
+    this.root.addEventListener("focusin", () => window.addEventListener("keydown", key, true));
+    this.root.addEventListener("focusout", () => window.removeEventListener("keydown", key, true));
   }
 
   setCut(cut) {

@@ -55,7 +55,7 @@ def player(
     return build_page(
         {
             "kind": kind,
-            "rate": frame_rate,
+            "rate": float(frame_rate),
             "mode": mode,
             "clips": [
                 {"label": tile.label, "height": tile.frames.shape[1], "width": tile.frames.shape[2], **stills.packed()}
@@ -83,16 +83,18 @@ def _sentence(tiles: Sequence[Tile], frame_rate: float) -> str:
 
 
 def _notes(tiles: Sequence[Tile]) -> list[str]:
-    longest, (height, width) = max(len(tile.frames) for tile in tiles), tiles[0].frames.shape[1:3]
-    notes = [
-        f'"{tile.label}" has {len(tile.frames)} of {longest} frames; then its last one stays.' for tile in tiles if len(tile.frames) < longest
-    ]
-    notes += [
-        f'"{tile.label}" is {tile.frames.shape[2]}x{tile.frames.shape[1]}, not {width}x{height}: it is drawn to the same height, '
-        "and stretched to that size for wipe and difference."
-        for tile in tiles
-        if tile.frames.shape[1:3] != (height, width)
-    ]
+    longest = max(len(tile.frames) for tile in tiles)
+    size = tiles[0].frames.shape[1:3]
+    notes = []
+    for tile in tiles:
+        frames, height, width, _ = tile.frames.shape
+        if frames < longest:
+            notes.append(f'"{tile.label}" has {frames} of {longest} frames; then its last one stays.')
+        if (height, width) != size:
+            notes.append(
+                f'"{tile.label}" is {width}x{height}, not {size[1]}x{size[0]}: drawn to the same height, '
+                "and stretched to that size for wipe and difference."
+            )
     return notes
 
 

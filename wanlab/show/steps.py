@@ -25,22 +25,14 @@ def steps_page(
     """
     clips = list(clips)
     check_frame_rate(frame_rate)
-    if not clips or not len(clips) == len(captions) == len(sigmas):
-        raise ValueError(
-            f"There are {len(clips)} clips, {len(captions)} captions and {len(sigmas)} sigmas; there must be one of each per step, and a step."
-        )
-    for index, clip in enumerate(clips):
-        check_frames(clip, f"The clip of step {index}")
-        if clip.shape != clips[0].shape:
-            raise ValueError(f"The clip of step {index} is {clip.shape}, that of step 0 is {clips[0].shape}; all must be of one shape.")
-        if not math.isfinite(sigmas[index]):
-            raise ValueError(f"The sigma of step {index} is {sigmas[index]}; it must be finite.")
+    _check_steps(clips, captions, sigmas)
     kind, encoded = encode(clips)
     frames, height, width, _ = clips[0].shape
+    rows = [(str(index + 1), [f"{sigmas[index]:.4g}", caption]) for index, caption in enumerate(captions)]
     return build_page(
         {
             "kind": kind,
-            "rate": frame_rate,
+            "rate": float(frame_rate),
             "mode": "step",
             "sigmas": [float(sigma) for sigma in sigmas],
             "clips": [
@@ -51,12 +43,20 @@ def steps_page(
         sheet=contact_sheet([[clips[step][frame] for step in spread(len(clips), 8)] for frame in spread(frames, 3)]),
         title=title,
         text=(
-            f"Denoising in {plural(len(clips), 'step')}, sigma {sigmas[0]:.3g} to {sigmas[-1]:.3g}: the clean estimate after each, "
-            f"{plural(frames, 'frame')} of {width}x{height}, {frame_rate:g} a second."
+            f"Denoising in {plural(len(clips), 'step')}, sigma {sigmas[0]:.3g} to {sigmas[-1]:.3g}: "
+            f"the clean estimate after each, {plural(frames, 'frame')} of {width}x{height}, {frame_rate:g} a second."
         ),
-        tables=table_html(
-            [(str(index + 1), [f"{sigma:.4g}", caption]) for index, (sigma, caption) in enumerate(zip(sigmas, captions, strict=True))],
-            ["sigma", "step"],
-            folded="All steps",
-        ),
+        tables=table_html(rows, ["sigma", ""], folded="All steps"),
     )
+
+
+def _check_steps(clips: Sequence[Frames], captions: Sequence[str], sigmas: Sequence[float]) -> None:
+    if not clips or not len(clips) == len(captions) == len(sigmas):
+        found = f"{len(clips)} clips, {len(captions)} captions and {len(sigmas)} sigmas"
+        raise ValueError(f"There are {found}; there must be one of each per step, and at least one step.")
+    for index, clip in enumerate(clips):
+        check_frames(clip, f"The clip of step {index}")
+        if clip.shape != clips[0].shape:
+            raise ValueError(f"The clip of step {index} is {clip.shape}, not {clips[0].shape}; all must have one shape.")
+        if not math.isfinite(sigmas[index]):
+            raise ValueError(f"The sigma of step {index} is {sigmas[index]}; it must be finite.")

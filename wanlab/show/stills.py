@@ -38,21 +38,20 @@ class Stills:
 
 def check_frames(frames: Frames, name: str) -> None:
     """Raise ValueError unless frames are (t, h, w, 3) uint8 with at least one frame and one pixel."""
-    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        found = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
-        raise ValueError(f"{name} is {found}; it must be a uint8 array of shape (frames, height, width, 3), none of them zero.")
+    if isinstance(frames, np.ndarray) and frames.dtype == np.uint8 and frames.shape[3:] == (3,) and frames.size:
+        return
+    found = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+    raise ValueError(f"{name} is {found}; it must be a uint8 array of shape (frames, height, width, 3), none of them zero.")
 
 
 def encode(clips: Sequence[Frames]) -> tuple[str, list[Stills]]:
     """The MIME type of the codec chosen for all these clips, and their stills."""
     if sum(clip.size // 3 for clip in clips) <= _EXACT_PIXELS:
-        exact = [Stills(tuple(_written(Image.fromarray(frame), "WEBP", lossless=True, method=2) for frame in clip)) for clip in clips]
+        exact = [_coded(clip, "WEBP", lossless=True, method=2) for clip in clips]
         if sum(len(piece) for stills in exact for piece in stills.pieces) <= _EXACT_BYTES:
             return "image/webp", exact
     # 4:4:4, since halved colours would be the largest thing that a difference of two clips shows
-    return "image/jpeg", [
-        Stills(tuple(_written(Image.fromarray(frame), "JPEG", quality=_JPEG_QUALITY, subsampling=0) for frame in clip)) for clip in clips
-    ]
+    return "image/jpeg", [_coded(clip, "JPEG", quality=_JPEG_QUALITY, subsampling=0) for clip in clips]
 
 
 def contact_sheet(rows: Sequence[Sequence[Frames]]) -> Image.Image:
@@ -107,10 +106,15 @@ def _to_height(picture: Image.Image) -> Image.Image:
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     if picture.height <= _SHEET_HEIGHT:
         return picture
-    return picture.resize((max(1, round(picture.width * _SHEET_HEIGHT / picture.height)), _SHEET_HEIGHT), Image.Resampling.LANCZOS)
+    width = max(1, round(picture.width * _SHEET_HEIGHT / picture.height))
+    return picture.resize((width, _SHEET_HEIGHT), Image.Resampling.LANCZOS)
 
 
-def _written(picture: Image.Image, kind: str, **options: object) -> bytes:
+def _coded(clip: Frames, codec: str, **options: object) -> Stills:
+    return Stills(tuple(_written(Image.fromarray(frame), codec, **options) for frame in clip))
+
+
+def _written(picture: Image.Image, codec: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    picture.save(file, codec, **options)
     return file.getvalue()

@@ -200,9 +200,10 @@ def sheet(one: Score, made: Sequence[Frames], stills: int = 6, columns: int = 2)
     for k, (scene, seen, frames) in enumerate(zip(one.scenes, one.seen, made, strict=True)):
         x, y = k % columns * wide, k // columns * tall
         times = np.linspace(0, len(frames) - 1, stills).round().astype(int)
-        page.paste(Image.fromarray(np.concatenate(list(frames[times]), axis=1)), (x, y + 28))
-        draw.text((x + 2, y), clips.caption(scene), "black")
         wrong = [f"{name}: {getattr(seen, name)}" for name in ATTRIBUTES if getattr(seen, name) != getattr(scene, name)]
+        draw.rectangle((x, y + 27, x + stills * width + 1, y + 28 + height), "red" if wrong else "green")
+        page.paste(Image.fromarray(np.concatenate(list(frames[times]), axis=1)), (x + 1, y + 28))
+        draw.text((x + 2, y), clips.caption(scene), "black")
         draw.text((x + 2, y + 13), ", ".join(wrong) or "right", "red" if wrong else "green")
     return page
 
