@@ -14,10 +14,11 @@ INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c const
 
 .PHONY: lab test check
 
-# JupyterLab refuses to run as root unless it is told to, as in containers.
+# JupyterLab refuses to run as root, as in containers, unless it is told to. The notebook goes in as the default address and
+# not as a file, so that the address printed with --no-browser leads to it too.
 lab: $(VENV)/.lab
 	root=; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
-	exec "$(VENV)/bin/jupyter" lab $$root $(LAB_ARGS) $(NOTEBOOK)
+	exec "$(VENV)/bin/jupyter" lab $$root --LabApp.default_url=/lab/tree/$(NOTEBOOK) $(LAB_ARGS)
 
 test: check
 	"$(VENV)/bin/python" -m pytest $(TEST_ARGS)

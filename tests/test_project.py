@@ -159,7 +159,7 @@ def test_all_is_exact_and_every_name_resolves() -> None:
     block = ast.parse("if True:\n" + for_type_checkers[1])
     announced = [alias.name for node in ast.walk(block) if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert wanlab.__all__ == sorted(wanlab.__all__) == sorted(announced)
-    assert all(getattr(wanlab, name).__name__ == name for name in wanlab.__all__)
+    assert all(getattr(wanlab, name).__name__.removeprefix("wanlab.") == name for name in wanlab.__all__)
     assert set(wanlab.__all__) <= set(dir(wanlab))
     with pytest.raises(AttributeError, match="nonsense"):
         wanlab.nonsense  # noqa: B018

@@ -63,6 +63,12 @@ def test_settings_of_the_model_are_refused_in_the_same_way() -> None:
         ModelSettings(base_precision="fp8")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("device", ["foo", "cuda:x", "", "cpu "])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(SettingsError, match="it must be cpu, cuda, cuda:0"):
+        ModelSettings(device=device)
+
+
 def test_all_wrong_settings_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings(steps=0, cfg=99.0, clip={"frame_rate": 0})

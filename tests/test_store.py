@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wanlab.errors import FileError
+from wanlab.errors import FileError, SettingsError
 from wanlab.store import StepStore, Stored
 
 NAME = "0123456789abcdef" * 2
@@ -83,6 +83,14 @@ def test_trim_keeps_the_newest_steps_within_the_size(store: StepStore) -> None:
     freed = store.trim(3.5 * one)
     assert [name in store for name in names] == [False] * 7 + [True] * 3
     assert freed == pytest.approx(7 * one)
+
+
+@pytest.mark.parametrize("gib", [-1, float("nan")])
+def test_trim_to_no_size_deletes_nothing(store: StepStore, gib: float) -> None:
+    store.put(NAME, Stored(torch.zeros(1, 16, 1, 2, 2), 0.0))
+    with pytest.raises(SettingsError, match="must be 0 or more"):
+        store.trim(gib)
+    assert NAME in store
 
 
 def test_a_full_disk_is_a_named_error_and_leaves_nothing(store: StepStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,13 +131,14 @@ def _run(given: argparse.Namespace) -> None:
         changes["prompt"] = given.words
     if given.out is not None:
         changes.setdefault("clip.save_output", False)  # once is enough
-    settings = Settings().but(changes)  # what is wrong is said before torch is imported
+    model = changes_from(given, ModelSettings)
+    settings, _ = Settings().but(changes), ModelSettings(**model)  # what is wrong is said before torch is imported
     if given.out is not None:
         _rehearse(given.out, settings)
 
     from wanlab.lab import Lab
 
-    lab = Lab(given.lab, **changes_from(given, ModelSettings))
+    lab = Lab(given.lab, **model)
     settings = lab.settings.but(changes)
     if given.plan:
         table = lab.plan(settings).table()

@@ -68,11 +68,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each setting of the model; `changes_from` reads those that were given."""
+    """Add a flag for each setting of the model; `changes_from(given, ModelSettings)` reads those that were given."""
     group = parser.add_argument_group("the model", f"{_about(ModelSettings)} {_MODEL_DEFAULTS}")
     for setting in declared(ModelSettings).values():
-        # the parser checks these choices, since ModelSettings does not speak in sentences
-        _add_flag(group.add_argument, setting, _values(setting), choices=setting.choices or None)
+        _add_flag(group.add_argument, setting, _values(setting))
 
 
 def changes_from(given: argparse.Namespace, model: type[BaseModel] = Settings) -> dict[str, Any]:
@@ -128,10 +127,10 @@ def _about(model: type[BaseModel]) -> str:
     return " ".join((inspect.getdoc(model) or "").split()).partition(". ")[0].removesuffix(".") + "."
 
 
-def _add_flag(add: Callable[..., Any], setting: Setting, values: str, choices: tuple[Any, ...] | None = None) -> None:
+def _add_flag(add: Callable[..., Any], setting: Setting, values: str) -> None:
     """Add the flag in both spellings, of which the help shows the declared one; a flag that is not given leaves no trace."""
     metavar = "|".join(setting.choices) or _METAVARS.get(setting.kind)
-    shape: dict[str, Any] = {"metavar": metavar, "choices": choices}
+    shape: dict[str, Any] = {"metavar": metavar}
     if setting.kind is bool:
         shape = {"action": argparse.BooleanOptionalAction}
     told = _percent(f"{setting.help} ({values})")

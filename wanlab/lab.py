@@ -13,6 +13,7 @@ import torch
 from wanlab import show
 from wanlab.bench import Bench
 from wanlab.errors import SettingsError
+from wanlab.knobs import LAB_FOLDER
 from wanlab.plan import Plan, make_plan
 from wanlab.run import Run, perform, timeline_of
 from wanlab.settings import ModelSettings, Settings, declared
@@ -34,7 +35,7 @@ class Lab:
 
     def __init__(
         self,
-        folder: str | Path = "wanlab_runs",
+        folder: str | Path = LAB_FOLDER,
         model: str = "tiny",
         *,
         base_precision: str | None = None,

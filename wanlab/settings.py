@@ -16,6 +16,7 @@ and its `scope`: "step" settings may change in the middle of a run (`run.fork`),
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -421,3 +422,10 @@ class ModelSettings(_Asked):
     device: str = knob(
         "cpu", "Where the model computes: cpu, cuda, cuda:1, mps.", affects="cost", comfy="WanVideoModelLoader.load_device"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, value: str) -> str:
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("it must be cpu, cuda, cuda:0 (1, 2 ...) or mps.")
+        return value

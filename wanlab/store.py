@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from wanlab.errors import SettingsError
 from wanlab.files import write_whole
 
 _BLANK = "0" * 32
@@ -95,8 +96,11 @@ class StepStore:
     def trim(self, gib: float) -> float:
         """Delete the steps that were written longest ago until at most `gib` are left; returns the GiB freed.
 
-        Runs keep their rows and clips; a step that is needed again is computed again.
+        Runs keep their rows and clips; a step that is needed again is computed again. Raises SettingsError for a size that
+        is no size.
         """
+        if not gib >= 0:
+            raise SettingsError(f"gib is {gib}; it must be 0 or more.")
         files = sorted(self._files(), key=lambda entry: entry[1].st_mtime, reverse=True)
         kept, freed = 0, 0
         for file, stat in files:

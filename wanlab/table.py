@@ -55,7 +55,9 @@ def frame(rows: Mapping[str, Mapping[str, Any]]) -> pandas.DataFrame:
     columns = {name: _column([row.get(name) for row in rows.values()], name in text) for name in names if name != "created"}
     created = pandas.Series([row.get("created") for row in rows.values()], dtype=object)
     columns["created"] = pandas.to_datetime(created, utc=True, format="ISO8601", errors="coerce").dt.as_unit("us").array
-    return pandas.DataFrame({name: columns[name] for name in names}, index=pandas.Index(list(rows), dtype="str", name="id"))
+    made = pandas.DataFrame({name: columns[name] for name in names})
+    made.index = pandas.Index(list(rows), dtype="str", name="id")
+    return made
 
 
 def _flatten(facts: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
@@ -83,4 +85,4 @@ def _column(values: list[Any], text: bool) -> Any:
                 return numpy.array(values, dtype=dtype)
     elif known <= {int, float} and all(abs(value) <= 2**53 for value in values if type(value) is int):
         return numpy.array(values, dtype=float)
-    return numpy.fromiter(values, dtype=object, count=len(values))
+    return pandas.Series(values, dtype=object)  # of an array pandas 2 would guess another type

@@ -1,4 +1,4 @@
-"""Put the trained parts together into the shipped folder, in diffusers' format and bfloat16, and fit the preview map."""
+"""Put the trained parts together into the shipped folder, in diffusers' format and float16, and fit the preview map."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def assemble(folder: Path, out: Path) -> None:
         ),
     )
     shutil.rmtree(out, ignore_errors=True)
-    pipeline.to(torch.bfloat16).save_pretrained(out)
+    pipeline.to(torch.float16).save_pretrained(out)
     fit_preview(AutoencoderKLWan.from_pretrained(out / "vae", dtype=torch.float32)).save(out / "preview.safetensors")
 
 

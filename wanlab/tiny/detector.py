@@ -11,7 +11,7 @@ The judge is strict: what is not clearly one of the words is None. Shape and col
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,12 +58,12 @@ _ROUND = 0.05  # ripple of a circle (rms over the mean radius); a square has 0.1
 _SOFT = 0.06  # edge of a circle in sides: 4 pixels of 64; a wider one is a blurred something
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """What a clip shows, in the words of the vocabulary; None where nothing is clearly found.
 
     `centre` (t, 2) is x and y, `radius` (t,) that of a disc of the object's area, both in units of the side; `shapes`
-    and `colors` are the votes of the frames; `confidence` (0..1) is the least certain of the four.
+    and `colors` are the votes of the frames; `confidence` (0..1) is that of the least certain of the four, 0 if one is None.
     """
 
     shape: str | None = None
@@ -71,10 +71,10 @@ class Seen:
     background: str | None = None
     motion: str | None = None
     confidence: float = 0.0
-    centre: Array | None = None
-    radius: Array | None = None
-    shapes: tuple[str | None, ...] = ()
-    colors: tuple[str | None, ...] = ()
+    centre: Array | None = field(default=None, repr=False)
+    radius: Array | None = field(default=None, repr=False)
+    shapes: tuple[str | None, ...] = field(default=(), repr=False)
+    colors: tuple[str | None, ...] = field(default=(), repr=False)
 
     @property
     def words(self) -> tuple[str | None, str | None, str | None, str | None]:
@@ -93,7 +93,7 @@ def detect(frames: NDArray[np.uint8]) -> Seen:
     core = _core(pixels, far)
     if core is None:
         plain = float((far < _CONTRAST / 2).mean())
-        return Seen(background=background if plain > 0.9 else None, confidence=0.0)
+        return Seen(background=background if plain > 0.9 else None)
     cover, strange = _object(pixels, far, core)
     if strange > _LEFT_OVER:
         return Seen()
@@ -105,6 +105,8 @@ def detect(frames: NDArray[np.uint8]) -> Seen:
     color, color_share = _vote(colors, radius)
     motion, motion_certainty = _motion(centre, radius, _turn(outline))
     certain = min(shape_share, color_share, motion_certainty, 1 - strange / _LEFT_OVER)
+    if None in (shape, color, background, motion):
+        certain = 0.0
     return Seen(shape, color, background, motion, certain, centre, radius, shapes, colors)
 
 
@@ -334,9 +336,10 @@ def _lab(rgb: Array) -> Array:
 def _vote(found: tuple[str | None, ...], radius: Array) -> tuple[str | None, float]:
     """The word of most frames and its share; None below `MAJORITY`. Frames count by how large the object is in them."""
     votes: dict[str, float] = {}
-    for word, weight in zip(found, radius.tolist(), strict=True):
+    weights = np.maximum(radius, radius.max() / 3)  # frames without an object count as well
+    for word, weight in zip(found, weights / weights.sum(), strict=True):
         if word:
-            votes[word] = votes.get(word, 0.0) + weight / float(radius.sum())
+            votes[word] = votes.get(word, 0.0) + float(weight)
     if not votes:
         return None, 0.0
     best = max(votes, key=lambda word: votes[word])
