@@ -35,8 +35,8 @@ class Denoising {
     label(LEFT - 8, TOP + 4, Number(Math.max(...this.page.sigmas).toPrecision(3)));
     label(LEFT - 8, (TOP + BOTTOM) / 2 + 4, "sigma");
     label(LEFT - 8, BOTTOM + 4, "0");
-    label(LEFT, BOTTOM + 17, "step 1", "start");
-    label(RIGHT, BOTTOM + 17, points.length);
+    label(LEFT, BOTTOM + 17, "step 0", "start");
+    label(RIGHT, BOTTOM + 17, points.length - 1);
     draw("polyline", { class: "line", points: points.join(" ") });
     for (const [x, y] of points) draw("circle", { class: "mark", cx: x, cy: y, r: 2 });
     this.dot = draw("circle", { class: "dot", r: 6 });
@@ -47,7 +47,7 @@ class Denoising {
     const step = clock.index;
     setRange(part.step, step);
     setPlay(part.playSteps, clock.playing, " the steps");
-    part.step.ariaValueText = part.stepCount.textContent = `Step ${step + 1} / ${clock.count}`;
+    part.step.ariaValueText = part.stepCount.textContent = `Step ${step} of 0\u2013${clock.count - 1}`;
     part.caption.textContent = [`sigma ${Number(page.sigmas[step].toPrecision(3))}`, page.clips[step].label].filter(Boolean).join(" · ");
     const [x, y] = this.point(step);
     this.dot.setAttribute("cx", x);

@@ -28,7 +28,7 @@ def steps_page(
     _check_steps(clips, captions, sigmas)
     kind, encoded = encode(clips)
     frames, height, width, _ = clips[0].shape
-    rows = [(str(index + 1), [f"{sigmas[index]:.4g}", caption]) for index, caption in enumerate(captions)]
+    rows = [(str(index), [f"{sigmas[index]:.4g}", caption]) for index, caption in enumerate(captions)]
     return build_page(
         {
             "kind": kind,

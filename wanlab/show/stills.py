@@ -20,7 +20,7 @@ Frames = NDArray[np.uint8]
 
 # Exact stills up to 512 frames of 64x64: about 1 byte a pixel and 2 seconds to encode. JPEG needs a fifth of both.
 _EXACT_PIXELS = 2**21
-_EXACT_BYTES = 3 * 2**20
+_EXACT_BYTES = 2**20
 _JPEG_QUALITY = 90
 _SHEET_HEIGHT = 128
 
