@@ -27,7 +27,9 @@ def main() -> None:
         lines = (DOCS / "curves" / f"{stage}.jsonl").read_text().splitlines()
         rows = {row["step"]: row for row in map(json.loads, lines)}  # a step that was done again after a stop counts once
         axes.plot(list(rows), [row["loss"] for row in rows.values()])
-        axes.set(title=f"{title}: {list(rows.values())[-1]['seconds'] / 60:.0f} min", xlabel="step", ylabel="loss", yscale="log")
+        axes.set(
+            title=f"{title}: {list(rows.values())[-1]['seconds'] / 60:.0f} min", xlabel="step", ylabel="loss", yscale="log"
+        )
         axes.grid(alpha=0.3, which="both")
     figure.savefig(DOCS / "images" / "tiny_curves.png", dpi=110)
 

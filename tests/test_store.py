@@ -101,5 +101,5 @@ def test_a_full_disk_is_a_named_error_and_leaves_nothing(store: StepStore, monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileError, match="No space left"):
-        store.put(NAME, Stored(torch.zeros(1, 16, 1, 2, 2), 0.0))
+        store.put(NAME, Stored(torch.zeros(1, 16, 1, 2, 2), 60.0))
     assert not list(store.folder.glob("*/*")) + list(store.folder.glob("*/.*"))

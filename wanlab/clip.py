@@ -189,7 +189,7 @@ def _chosen(settings: ClipSettings, path: Path | None, changes: Mapping[str, Any
     ending = path.suffix.lower().removeprefix(".") if path else ""
     if ending in WRITERS:
         named.setdefault("clip.format", ending)
-    chosen = Settings(clip=settings.model_dump()).but(named).clip
+    chosen = Settings(clip=settings).but(named).clip
     if path and ending != chosen.format:
         if ending in WRITERS:
             raise SettingsError(

@@ -83,7 +83,7 @@ def _write_gif(path: Path, pictures: list[Picture], settings: ClipSettings, comm
     graph.configure()
     options = {"loop": str(settings.loop_count), "final_delay": str(times[-1] - times[-2])}
     with av.open(str(path.absolute()), "w", format="gif", options=options) as file:
-        stream = cast(av.VideoStream, file.add_stream("gif", rate=100))
+        stream = file.add_stream("gif", rate=100)
         stream.width, stream.height, stream.pix_fmt = w, h, "pal8"
         stream.codec_context.time_base = tick
         for time, picture in zip(times, pictures, strict=False):

@@ -33,7 +33,9 @@ def safe_prefix(prefix: str) -> PurePosixPath:
         if any(ord(sign) < 32 or sign in '\\:*?"<>|%' for sign in part):
             raise ValueError('it must not hold control characters or any of \\ : * ? " < > | %, apart from %date%.')
         if part != part.strip() or part.endswith(".") or part.split(".")[0].lower() in _RESERVED or len(part.encode()) > 150:
-            raise ValueError("each part must be legal everywhere: at most 150 bytes, no blank or dot at its end, no device name.")
+            raise ValueError(
+                "each part must be legal everywhere: at most 150 bytes, no blank or dot at its end, no device name."
+            )
     return PurePosixPath(text)
 
 
@@ -57,7 +59,9 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     if reason:
-        raise FileError(f"{path} cannot be written: {reason}. Free some space or choose another folder; finished steps are kept.")
+        raise FileError(
+            f"{path} cannot be written: {reason}. Free some space or choose another folder; finished steps are kept."
+        )
 
 
 def folder_within(root: Path, inner: PurePosixPath) -> Path:

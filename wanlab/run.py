@@ -7,7 +7,7 @@ import json
 import platform
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -100,9 +100,7 @@ class Run:
         """The frames. Of a run that did not finish: the clean estimate of its last step."""
         last = next(iter(deque(self.replay(), maxlen=1)), None)
         if last is None:
-            raise SettingsError(
-                f"Run {self.id} was {self.status} before its first step and has no clip; run it again."
-            )
+            raise SettingsError(f"Run {self.id} was {self.status} before its first step and has no clip; run it again.")
         return self._clip(self._bench.model.decode(last.after if self.status == "done" else last.clean))
 
     def _clip(self, frames: np.ndarray) -> Clip:
@@ -251,7 +249,7 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
     with meter.stage("decode"):
         run.__dict__["clip"] = run._clip(model.decode(latents))
     with meter.stage("save"):
-        write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames), durable=False)
+        write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames, columns=6, height=64), durable=False)
         if run.clip.settings.save_output:
             done.clip = run.clip.save(folder=run.folder).relative_to(run.folder).as_posix()
 
@@ -293,6 +291,7 @@ def timeline_of(facts: Mapping[str, Any]) -> Timeline:
     return Timeline(Settings().but(facts["settings"]), forks)
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

@@ -1,9 +1,9 @@
 """The step store: a dict from step name to velocity, as files that never change.
 
 A file appears by renaming, so any number of kernels can share the folder without locks; two that compute the same step
-write the same file. It is a safetensors file whose metadata hold the seconds and memory of the computation and a
-BLAKE2b checksum over the whole file (safetensors has none of its own): a file with a flipped byte counts as missing, and
-the step is computed again. Files are read by bytes, not memory-mapped: truncating a mapped file would kill the kernel.
+write the same file. It is a safetensors file whose metadata hold the seconds of the computation and a BLAKE2b
+checksum over the whole file (safetensors has none of its own): a file with a flipped byte counts as missing, and the
+step is computed again. Files are read by bytes, not memory-mapped: truncating a mapped file would kill the kernel.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from wanlab.errors import SettingsError
 from wanlab.files import write_whole
 
 _BLANK = "0" * 32
+_DEAR = 0.5  # seconds; waiting for the disk takes about a hundredth of that
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class StepStore:
         content = blank.replace(f'"checksum":"{_BLANK}"'.encode(), f'"checksum":"{_sum(blank)}"'.encode(), 1)
         file = self._file(name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, content)
+        # A torn file is found by its checksum, so a power cut costs only the step: wait for the disk where that is dear.
+        write_whole(file, content, durable=step.seconds > _DEAR)
 
     def get(self, name: str) -> Stored | None:
         """The stored step, or None if there is none or its file is damaged (then with a warning)."""

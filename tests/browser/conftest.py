@@ -152,7 +152,7 @@ def jupyter_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab
     command += ["--LabApp.extension_manager=readonly"]
     lab = JupyterLab(f"http://127.0.0.1:{port}", token, folder)
     with (home / "log").open("w") as log:
-        # Its own session, so that its kernels end with it
+        # Its own session, so that all of it can be ended
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
     try:
         begin = time.monotonic()
@@ -165,9 +165,9 @@ def jupyter_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab
             time.sleep(0.1)
         yield lab
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(15)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            lab.kill_kernels()  # they are in sessions of their own
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(server.pid, end)
+                server.wait(5)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 STAGES = ("text", "vae", "latents", "transformer", "decoder", "assemble")
-STEPS = {"text": 900, "vae": 2000, "transformer": 12000, "decoder": 600}
+STEPS = {"text": 900, "vae": 2000, "transformer": 7400, "decoder": 600}
 
 
 def _free_port() -> int:
