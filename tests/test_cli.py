@@ -260,7 +260,7 @@ def test_the_folder_of_the_command_line_is_that_of_the_lab() -> None:
 def test_an_interrupted_run_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("wanlab.run.contact_sheet", interrupt)

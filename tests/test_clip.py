@@ -344,7 +344,7 @@ def test_a_folder_of_pictures_is_replaced_only_if_it_holds_nothing_else(tmp_path
             "clip.format is mp4, but the file is to be a.gif; leave format out, or change the ending to .mp4.",
         ),
         ("a.gif", {"format": "png"}, "clip.format is png, but the file is to be a.gif"),
-        ("a.gif", {"frame_rate": 60}, "clip.frame_rate is 60; in a gif it must be at most 50"),
+        ("a.gif", {"frame_rate": 60}, "clip.format is 'gif'; a gif plays at most 50 frames/s"),
         ("a.mp4", {"frame_rate": 0}, "clip.frame_rate is 0; it must be from 1 to 120 frames/s."),
         ("a.mp4", {"frame_rte": 8}, "clip.frame_rte is not a setting; did you mean clip.frame_rate"),
         ("a.mp4", {"loop_count": -1}, "clip.loop_count is -1; it must be from 0 to 100."),

@@ -27,8 +27,6 @@ from wanlab.settings import ClipSettings, Settings
 
 Frames = npt.NDArray[np.uint8]  # (t, h, w, 3) RGB
 
-_GIF_FRAME_RATE = 50  # browsers play gif frames shorter than 20 ms as 100 ms
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Clip:
@@ -199,11 +197,6 @@ def _chosen(settings: ClipSettings, path: Path | None, changes: Mapping[str, Any
         if chosen.format != "png":
             endings = ", ".join(f".{name}" for name in WRITERS)
             raise SettingsError(f"{path.name} does not end in a format; it must be one of {endings}, for example circle.mp4.")
-    if chosen.format == "gif" and chosen.frame_rate > _GIF_FRAME_RATE:
-        raise SettingsError(
-            f"clip.frame_rate is {chosen.frame_rate:g}; in a gif it must be at most {_GIF_FRAME_RATE}, "
-            "since browsers play shorter frames as 100 ms. Choose a lower one, or webp or mp4."
-        )
     return chosen
 
 

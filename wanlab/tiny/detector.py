@@ -53,8 +53,8 @@ _LEFT_OVER = 0.3  # size of what is neither background nor object, compared with
 # Corners, as a share of the ideal ones: a convex pentagon has 0.32 of a star, a star that is blurred to a blob 0.36,
 # and one that a person still reads 0.5.
 _STRENGTH = (0.42, 1.4)
-_REST = 0.8  # what no shape explains, as a share of the outline's ripple
-_ROUND = 0.055  # ripple of a circle (rms over the mean radius); a square has 0.1, triangle and star 0.2
+_REST = 0.7  # what no shape explains, as a share of the outline's ripple
+_ROUND = 0.05  # ripple of a circle (rms over the mean radius); a square has 0.1, triangle and star 0.2
 _SOFT = 0.06  # edge of a circle in sides: 4 pixels of 64; a wider one is a blurred something
 
 
