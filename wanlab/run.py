@@ -51,7 +51,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """The run's folder, complete without wanlab: run.json, the clip, a picture."""
-        return self._bench.folder / "runs" / self.id
+        return self._bench.log.folder / self.id
 
     @property
     def status(self) -> str:
@@ -180,7 +180,7 @@ class Steps(Sequence[Step]):
             [preview(step.clean) for step in steps],
             captions,
             [step.sigma for step in steps],
-            frame_rate=self._run.clip.frame_rate,
+            frame_rate=self._run.settings.clip.frame_rate,  # not of the clip, which would have to be decoded
             title=self._run.settings.prompt,
         )
 
