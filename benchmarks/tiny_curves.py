@@ -1,6 +1,7 @@
-"""Draw the loss curves of the tiny model's training: `python benchmarks/tiny_curves.py [TRAINING_FOLDER]`.
+"""Draw the loss curves of the tiny model's training: `python benchmarks/tiny_curves.py [TRAINING_FOLDER PART]`.
 
-With a folder its curves are first copied to docs/curves; the picture is docs/images/tiny_curves.png.
+With a folder the curves in it are first copied to docs/curves, as those of this part of the training (first or second).
+The picture is docs/images/tiny_curves.png.
 """
 
 from __future__ import annotations
@@ -13,24 +14,44 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parents[1] / "docs"
-STAGES = {"text": "text encoder", "vae": "VAE", "transformer": "transformer"}
+STAGES = {"text": "text encoder", "vae": "VAE", "transformer": "transformer", "decoder": "decoder"}
+PARTS = ("first", "second")
+
+
+def copy(folder: Path, part: str) -> None:
+    """Copy what was trained in this folder."""
+    (DOCS / "curves").mkdir(parents=True, exist_ok=True)
+    for stage in STAGES:
+        curve = folder / f"{stage}_training" / "curve.jsonl"
+        if curve.exists():
+            shutil.copy(curve, DOCS / "curves" / f"{stage}_{part}.jsonl")
+
+
+def rows(stage: str, part: str) -> list[dict[str, float]]:
+    """The logged steps of this part; a step that was done again after a stop counts once."""
+    file = DOCS / "curves" / f"{stage}_{part}.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return list({row["step"]: row for row in map(json.loads, lines)}.values())
 
 
 def main() -> None:
     """Copy the curves, if a folder is given, and draw them."""
-    (DOCS / "curves").mkdir(parents=True, exist_ok=True)
     if len(sys.argv) > 1:
-        for stage in STAGES:
-            shutil.copy(Path(sys.argv[1]) / f"{stage}_training" / "curve.jsonl", DOCS / "curves" / f"{stage}.jsonl")
-    figure = Figure(figsize=(10, 3), layout="constrained", facecolor="white")
-    for axes, (stage, title) in zip(figure.subplots(1, 3), STAGES.items(), strict=True):
-        lines = (DOCS / "curves" / f"{stage}.jsonl").read_text().splitlines()
-        rows = {row["step"]: row for row in map(json.loads, lines)}  # a step that was done again after a stop counts once
-        axes.plot(list(rows), [row["loss"] for row in rows.values()])
-        axes.set(
-            title=f"{title}: {list(rows.values())[-1]['seconds'] / 60:.0f} min", xlabel="step", ylabel="loss", yscale="log"
-        )
+        folder, part = sys.argv[1:]
+        if part not in PARTS:
+            sys.exit(f"part is {part}; it must be {' or '.join(PARTS)}.")
+        copy(Path(folder), part)
+    figure = Figure(figsize=(12, 3), layout="constrained", facecolor="white")
+    for axes, (stage, title) in zip(figure.subplots(1, len(STAGES)), STAGES.items(), strict=True):
+        before, minutes = 0.0, 0.0
+        for part in PARTS:
+            found = rows(stage, part)
+            if found:
+                axes.plot([before + row["step"] for row in found], [row["loss"] for row in found], label=part)
+                before, minutes = before + found[-1]["step"], minutes + found[-1]["seconds"] / 60
+        axes.set(title=f"{title}: {minutes:.0f} min", xlabel="step", ylabel="loss", yscale="log")
         axes.grid(alpha=0.3, which="both")
+        axes.legend(frameon=False)
     figure.savefig(DOCS / "images" / "tiny_curves.png", dpi=110)
 
 

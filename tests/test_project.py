@@ -28,7 +28,7 @@ PACKAGE = ROOT / "wanlab"
 # of a package that is not listed by itself; what is not listed fails.
 LAYERS = (
     ("errors", "failures", "process", "progress"),
-    ("files",),
+    ("declare", "files"),
     ("settings",),
     ("schedule", "timeline"),
     ("names", "knobs", "containers", "table"),

@@ -226,12 +226,25 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(lab: wl.Lab, wron
     assert not lab.folder.exists()
 
 
-def test_a_prompt_longer_than_the_encoder_reads_is_refused_before_the_first_step(
-    lab: wl.Lab, small: Make, calls: list[float]
+@pytest.mark.parametrize("setting", ["prompt", "negative_prompt"])
+def test_a_text_longer_than_the_encoder_reads_is_refused_before_anything_is_written(
+    lab: wl.Lab, small: Make, calls: list[float], setting: str
 ) -> None:
-    with pytest.raises(SettingsError, match="prompt has 601 tokens; the text encoder reads 512"):
-        lab.run(small(prompt=" ".join(["red"] * 600)))
+    long = {setting: " ".join(["red"] * 600)}
+    with pytest.raises(SettingsError, match=f"^{setting} has 601 tokens; the text encoder reads 512"):
+        lab.run(small(cfg=5, **long))
     assert not calls
+    assert not lab.folder.exists()
+    run = lab.run(small(cfg=5))
+    with pytest.raises(SettingsError, match=f"^{setting} has 601 tokens"):
+        run.fork(1, **long)
+    assert len(lab.log) == 1
+
+
+def test_a_text_of_exactly_as_many_tokens_as_the_encoder_reads_is_read(model: Model) -> None:
+    assert model.encode(" ".join(["red"] * 511)).shape[1] == 512
+    with pytest.raises(SettingsError, match="513"):
+        model.check(" ".join(["red"] * 512))
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(lab: wl.Lab, small: Make, calls: list[float]) -> None:

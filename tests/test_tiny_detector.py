@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wanlab.tiny import clips, detector, evaluate
+from wanlab.tiny import clips, detector, evaluate, motion
 from wanlab.tiny.clips import Scene
 from wanlab.tiny.detector import detect
 from wanlab.tiny.evaluate import ALL, Score, score, spread, wilson
@@ -75,10 +75,12 @@ def test_all_words_are_those_of_the_vocabulary() -> None:
 
 
 def test_the_judge_shares_no_code_with_the_renderer() -> None:
-    tree = ast.parse(Path(detector.__file__).read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert names == {"__future__", "dataclasses", "numpy", "numpy.typing"}
+    names: set[str] = set()
+    for module in (detector, motion):
+        tree = ast.parse(Path(module.__file__).read_text())
+        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert names == {"__future__", "collections.abc", "dataclasses", "numpy", "numpy.typing", motion.__name__}
 
 
 # --- laws --------------------------------------------------------------------------------------------------------------

@@ -181,10 +181,10 @@ def _report(run: Run, out: Path | None) -> None:
 
 
 def _log(given: argparse.Namespace) -> None:
-    from wanlab.log import RunLog
+    from wanlab.log import RUNS, RunLog
 
     # a damaged run.json can bring a column of any name, so also this one
-    frame = RunLog(given.lab / "runs").frame().drop(columns="id", errors="ignore").reset_index()
+    frame = RunLog(given.lab / RUNS).frame().drop(columns="id", errors="ignore").reset_index()
     if frame.empty:
         print(f"There are no runs in {_plain(str(given.lab))} yet.", file=sys.stderr)
     known = [str(name) for name in frame]

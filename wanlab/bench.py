@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from wanlab.log import RunLog
+from wanlab.log import RUNS, RunLog
 from wanlab.model import checkpoint
 from wanlab.model.model import Model
 from wanlab.settings import ModelSettings
@@ -18,7 +18,7 @@ class Bench:
     def __init__(self, folder: Path, settings: ModelSettings) -> None:
         self.folder, self.settings = folder, settings
         self.checkpoint = checkpoint.find(settings.model)
-        self.log = RunLog(folder / "runs")
+        self.log = RunLog(folder / RUNS)
         self.store = StepStore(folder / "steps")
 
     @cached_property

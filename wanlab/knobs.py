@@ -13,9 +13,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
-
-from wanlab.settings import ModelSettings, Setting, Settings, declared
+from wanlab.declare import KINDS, Declared, Setting, number
+from wanlab.settings import ModelSettings, Settings, declared
 
 # Where runs are kept when nobody says where.
 LAB_FOLDER = "wanlab_runs"
@@ -74,7 +73,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         _add_flag(group.add_argument, setting, _values(setting))
 
 
-def changes_from(given: argparse.Namespace, model: type[BaseModel] = Settings) -> dict[str, Any]:
+def changes_from(given: argparse.Namespace, model: type[Declared] = Settings) -> dict[str, Any]:
     """The settings whose flags were given, by dotted name; a value that is no number stays text, for Settings to refuse."""
     values = vars(given)
     return {name: _read(values[name], setting.kind) for name, setting in declared(model).items() if name in values}
@@ -102,7 +101,6 @@ def settings_markdown() -> str:
 
 
 _SCOPES = {"run": "holds for all steps", "step": "may change in the middle of a run"}
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -114,15 +112,15 @@ def _groups() -> list[tuple[str, str, list[Setting]]]:
     return [(group or "the run", _about(_class_of(group)), settings) for group, settings in members.items()]
 
 
-def _class_of(group: str) -> type[BaseModel]:
-    model: type[BaseModel] = Settings
+def _class_of(group: str) -> type[Declared]:
+    model: type[Declared] = Settings
     for name in group.split(".") if group else []:
         inner: Any = model.model_fields[name].annotation
         model = inner
     return model
 
 
-def _about(model: type[BaseModel]) -> str:
+def _about(model: type[Declared]) -> str:
     """The first sentence of the class's description."""
     return " ".join((inspect.getdoc(model) or "").split()).partition(". ")[0].removesuffix(".") + "."
 
@@ -163,18 +161,15 @@ def _values(setting: Setting) -> str:
     if setting.choices:
         *most, last = map(str, setting.choices)
         return f"{', '.join(most)} or {last}" if most else last
-    bounds = [f"from {_number(setting.low)}"] * (setting.low is not None) + [f"to {_number(setting.high)}"] * (
+    bounds = [f"from {number(setting.low)}"] * (setting.low is not None) + [f"to {number(setting.high)}"] * (
         setting.high is not None
     )
-    return " ".join([_KINDS.get(setting.kind, setting.kind.__name__), *bounds, *([setting.unit] if setting.unit else [])])
+    kind = f"a multiple of {setting.multiple_of}" if setting.multiple_of else KINDS.get(setting.kind, setting.kind.__name__)
+    return " ".join([kind, *bounds, *([setting.unit] if setting.unit else [])])
 
 
 def _shown(value: Any) -> str:
     return (value if value and " " not in value else f'"{value}"') if isinstance(value, str) else str(value)
-
-
-def _number(value: float | None) -> str:
-    return str(int(value)) if value is not None and value == int(value) else str(value)
 
 
 def _percent(text: str) -> str:

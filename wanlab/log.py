@@ -41,6 +41,7 @@ from wanlab.process import lives, this_process
 if TYPE_CHECKING:
     import pandas
 
+RUNS = "runs"  # the folder of a lab that its log reads
 FORMAT = 1
 Ending = Literal["done", "stopped", "failed"]
 

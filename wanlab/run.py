@@ -194,8 +194,12 @@ class Steps(Sequence[Step]):
 def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None) -> Run:
     """Run these settings: compute what the store lacks, decode, write clip and log. Stop (interrupt) keeps finished steps.
 
-    Raises what went wrong after the log has its row; a KeyboardInterrupt is raised again as one, with the way to go on.
+    Raises SettingsError for a prompt that the model cannot read, before anything is written; anything else that goes wrong
+    after the log has its row; a KeyboardInterrupt is raised again as one, with the way to go on.
     """
+    for at in (0, *(start for start, _ in timeline.forks)):
+        for setting, text in zip(("prompt", "negative_prompt"), _texts(timeline.at(at)), strict=False):
+            bench.model.check(text, setting)
     row = bench.log.start(_facts(bench, timeline, origin or {}))
     failure: Failure | None = None
     meter, done = Meter(torch.device(bench.settings.device)), _Done()

@@ -3,84 +3,22 @@
 From these declarations come the command line flags, the columns of the log, the names of the steps in the store,
 `docs/settings.md`, the checks and their messages. Adding a setting means adding a field here (and the code that obeys
 it), nothing else.
-
-Each field says what it `affects`:
-
-- "result": the velocities, so it is part of a step's name;
-- "cost": only seconds and memory; the velocities stay the same;
-- "clip": only how the finished clip is written.
-
-and its `scope`: "step" settings may change in the middle of a run (`run.fork`), "run" settings may not.
+What a declaration says, its `affects` and `scope`, is in declare.py.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import ValidationInfo, field_validator
 
+from wanlab.declare import Asked, Declared, Setting, declarations, flatten, knob, unknown
 from wanlab.errors import SettingsError
 
-Affects = Literal["result", "cost", "clip"]
-Scope = Literal["run", "step"]
 
-
-def knob(
-    default: Any,
-    help: str,
-    *,
-    affects: Affects,
-    scope: Scope = "run",
-    low: float | None = None,
-    high: float | None = None,
-    step: float | None = None,
-    multiple_of: int | None = None,
-    unit: str = "",
-    comfy: str = "",
-) -> Any:
-    """Declare a setting. `low` and `high` are inclusive, `step` is what a slider moves by, `comfy` the ComfyUI name."""
-    return Field(
-        default,
-        description=help,
-        ge=low,
-        le=high,
-        multiple_of=multiple_of,
-        json_schema_extra={
-            "affects": affects,
-            "scope": scope,
-            "step": step,
-            "unit": unit,
-            "comfy": comfy,
-            "low": low,
-            "high": high,
-        },
-    )
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-
-class _Asked(_Frozen):
-    """Settings that people make themselves: what is wrong with them is told in sentences."""
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**_plain(values))
-        except ValidationError as error:
-            message = "\n".join(_sentence(problem, type(self)) for problem in error.errors())
-        else:
-            return
-        raise SettingsError(message)
-
-
-class ClipSettings(_Frozen):
+class ClipSettings(Declared):
     """How a finished clip is written: the Video Combine of the workflow. None of these changes a velocity."""
 
     frame_rate: float = knob(
@@ -147,7 +85,7 @@ class ClipSettings(_Frozen):
         return value
 
 
-class Settings(_Asked):
+class Settings(Asked):
     """What is asked for. Frozen; `settings.but({"cfg": 3})` gives a changed copy."""
 
     prompt: str = knob(
@@ -275,7 +213,7 @@ class Settings(_Asked):
 
     def flat(self) -> dict[str, Any]:
         """All values by dotted name, in the order of declaration."""
-        return dict(_flatten(self))
+        return dict(flatten(self))
 
     @property
     def latent_frames(self) -> int:
@@ -283,128 +221,7 @@ class Settings(_Asked):
         return (self.frames - 1) // 4 + 1
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One declared setting: all that widgets, flags, columns and docs need to know."""
-
-    name: str
-    default: Any
-    help: str
-    kind: Any
-    choices: tuple[Any, ...]
-    low: float | None
-    high: float | None
-    step: float | None
-    unit: str
-    affects: Affects
-    scope: Scope
-    comfy: str
-
-
-@cache
-def declared(model: type[BaseModel] = Settings, prefix: str = "") -> Mapping[str, Setting]:
-    """Every setting by its dotted name, in the order of declaration."""
-    found: dict[str, Setting] = {}
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= dict(declared(field.annotation, f"{prefix}{name}."))
-        else:
-            found[prefix + name] = _setting(prefix + name, field)
-    return found
-
-
-def _setting(name: str, field: FieldInfo) -> Setting:
-    extra: Any = field.json_schema_extra
-    choices = get_args(field.annotation)
-    kind = type(choices[0]) if choices else field.annotation
-    return Setting(
-        name=name,
-        default=field.default,
-        help=field.description or "",
-        kind=kind,
-        choices=choices,
-        low=extra["low"],
-        high=extra["high"],
-        step=extra["step"],
-        unit=extra["unit"],
-        affects=extra["affects"],
-        scope=extra["scope"],
-        comfy=extra["comfy"],
-    )
-
-
-def check_name(name: str) -> Setting:
-    """The declaration of this setting, or a SettingsError that names the nearest ones."""
-    known = declared()
-    if name in known:
-        return known[name]
-    raise SettingsError(_unknown(name))
-
-
-def _unknown(name: str, model: type[BaseModel] = Settings) -> str:
-    known = list(declared(model))
-    group = [full for full in known if full.startswith(f"{name}.")]
-    if group:
-        return f"{name} is not a setting; its settings are {', '.join(group)}."
-    near = [full for full in known if full.split(".")[-1] == name] or difflib.get_close_matches(name, known, 3, 0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the settings are {', '.join(known)}."
-    return f"{name} is not a setting; {hint}"
-
-
-def _flatten(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of numpy become Python's, also inside mappings."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
-        return value.item()
-    return value
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
-
-
-def _sentence(problem: Any, model: type[BaseModel]) -> str:
-    """One of pydantic's errors as: setting, value, rule, way out."""
-    name = ".".join(str(part) for part in problem["loc"])
-    kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown(name, model)
-    value = problem["input"]
-    shown = repr(value) if isinstance(value, str) else str(value)
-    setting = declared(model).get(name)
-    rule = str(problem["msg"])
-    if kind == "value_error":
-        rule = str(context["error"])
-    elif setting and setting.choices:
-        rule = f"it must be one of {', '.join(map(str, setting.choices))}."
-    elif kind in ("greater_than_equal", "less_than_equal") and setting:
-        unit = f" {setting.unit}" if setting.unit else ""
-        rule = f"it must be from {setting.low:g} to {_number(setting.high)}{unit}."
-    elif kind == "multiple_of" and setting:
-        unit = context["multiple_of"]
-        nearest = min(max(setting.low or 0, round(value / unit) * unit), setting.high or value)
-        rule = f"it must be a multiple of {unit} from {setting.low:g} to {_number(setting.high)}, for example {nearest:g}."
-    elif kind == "finite_number":
-        rule = "it must be a finite number."
-    elif setting:
-        rule = f"it must be {_KINDS.get(setting.kind, setting.kind.__name__)}."
-    return f"{name} is {shown}; {rule}"
-
-
-def _number(value: float | None) -> str:
-    return str(int(value)) if value is not None and value == int(value) else str(value)
-
-
-class ModelSettings(_Asked):
+class ModelSettings(Asked):
     """How the weights are loaded."""
 
     model: str = knob(
@@ -429,3 +246,16 @@ class ModelSettings(_Asked):
         if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
             raise ValueError("it must be cpu, cuda, cuda:0 (1, 2 ...) or mps.")
         return value
+
+
+def declared(model: type[Declared] = Settings) -> Mapping[str, Setting]:
+    """Every setting by its dotted name, in the order of declaration."""
+    return declarations(model)
+
+
+def check_name(name: str) -> Setting:
+    """The declaration of this setting, or a SettingsError that names the nearest ones."""
+    known = declared()
+    if name in known:
+        return known[name]
+    raise SettingsError(unknown(name, Settings))

@@ -19,6 +19,8 @@ from playwright.sync_api import expect
 
 from wanlab.show import Page, Tile, player, steps_page
 
+pytestmark = pytest.mark.browser
+
 # Both in one call: a moment later the players may be a frame on.
 PIXELS = """root => [...root.shadowRoot.querySelectorAll('canvas')].map(canvas =>
     [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data])"""

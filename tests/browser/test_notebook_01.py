@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from playwright.sync_api import expect
 
 from test_faces import pixels, scrub
+
+pytestmark = pytest.mark.browser
 
 NAME = "01_first_clip.ipynb"
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / NAME

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -82,19 +83,25 @@ class Model:
         if "transformer" in self.__dict__:
             self.transformer._reset_stateful_cache()
 
+    def check(self, text: str, setting: str = "prompt") -> None:
+        """Raise SettingsError for a text longer than the encoder reads (diffusers would cut it off silently)."""
+        text = prompt_clean(text)
+        if len(unicodedata.normalize("NFKC", text).encode()) + 2 > TOKENS:  # a token has at least a byte; one ends the text
+            length = len(self.tokenizer(text).input_ids)
+            if length > TOKENS:
+                raise SettingsError(f"{setting} has {length} tokens; the text encoder reads {TOKENS}. Shorten it.")
+
     @torch.inference_mode()
     def encode(self, text: str) -> Tensor:
         """The text as the transformer reads it, (1, 512, d), zeros after its end; kept, so that a prompt is encoded once.
 
-        Raises SettingsError for a text longer than the encoder reads (diffusers would cut it off silently).
+        Raises SettingsError as `check` does.
         """
         if text not in self._embeddings:
+            self.check(text)
             batch = self.tokenizer([prompt_clean(text)], padding="max_length", max_length=TOKENS, return_tensors="pt")
-            length = int(batch.attention_mask.sum())
-            if length > TOKENS:
-                raise SettingsError(f"prompt has {length} tokens; the text encoder reads {TOKENS}. Shorten it.")
             states = self.text_encoder(batch.input_ids.to(self.device), batch.attention_mask.to(self.device)).last_hidden_state
-            states[:, length:] = 0
+            states[:, int(batch.attention_mask.sum()) :] = 0
             self._embeddings[text] = states.to(self.dtype)
         return self._embeddings[text]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import accumulate, product
 
 import torch
 from torch import Tensor
@@ -53,7 +54,9 @@ MOTIONS = {
     "still": ("stays still", "standing still", "does not move"),
 }
 # Radius as a fraction of the side of the picture.
-SIZES = {"": (0.155, 0.19), "small": (0.11, 0.13), "big": (0.215, 0.24)}
+SIZES = {"": (0.155, 0.19), "small": (0.11, 0.135), "big": (0.215, 0.245)}
+# What is harder to draw is shown more often in training.
+_HARD = {"star": 1.5, "circle": 1.25, "bounce": 2.0, "spin": 2.0, "orbit": 2.0}
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,17 @@ def scenes(held_out: bool) -> list[Scene]:
 
 
 @cache
-def _training_scenes() -> list[Scene]:
-    return scenes(held_out=False)
-
-
-@cache
-def _held_out_scenes() -> list[Scene]:
-    return scenes(held_out=True)
+def _weighted_scenes(held_out: bool) -> tuple[list[Scene], list[float]]:
+    """The scenes of a split and the running sum of their weights, all equal for the held-out ones."""
+    every = scenes(held_out)
+    weights = (1.0 if held_out else _HARD.get(scene.shape, 1.0) * _HARD.get(scene.motion, 1.0) for scene in every)
+    return every, list(accumulate(weights))
 
 
 def random_scene(rng: random.Random, held_out: bool = False) -> Scene:
     """A scene of the wished split; seven in ten have no size word."""
-    scene = rng.choice(_held_out_scenes() if held_out else _training_scenes())
+    every, weights = _weighted_scenes(held_out)
+    scene = rng.choices(every, cum_weights=weights)[0]
     size = rng.choices(tuple(SIZES), (0.7, 0.15, 0.15))[0]
     return Scene(scene.shape, scene.color, scene.motion, scene.background, size)
 
@@ -139,35 +141,32 @@ class Path:
     angle: Tensor
 
 
-# The lattice of `path`: places are multiples of 4 pixels of 64, and straight moves go 2 pixels a frame, which is exactly
-# one latent cell (8 pixels) per latent frame (4 frames).
-_PLACE = 1 / 16
-_TURNS = 8
-
-
-def _choose(rng: random.Random, low: float, high: float, lattice: float | None) -> float:
-    """A random number from low to high, or one of the multiples of `lattice` in that range."""
-    if lattice is None:
-        return rng.uniform(low, high)
-    return lattice * rng.randint(math.ceil(low / lattice - 1e-9), math.floor(high / lattice + 1e-9))
+# The lattice of `path`: places are multiples of 8 pixels of 64, one latent cell. Every motion repeats itself after a
+# whole number of latent frames (4 frames): a straight move goes one cell, a jump takes 3 latent frames, a circle 5, and a
+# spin turns by 1/8. So each shape has few pictures in latent space, which come again in other cells.
+_PLACES = (0.25, 0.375, 0.5, 0.625, 0.75)
+_RADIUS = {"": 0.185, "small": 0.13, "big": 0.24}
 
 
 def path(scene: Scene, frames: int, rng: random.Random, lattice: bool = False) -> Path:
     """A random path of this motion. Straight moves wrap around; 17 frames cross about half of the picture.
 
-    With `lattice` places, speeds, sizes and phases come from a few values instead of a range. The VAE is trained
-    without, so that it can show anything; the transformer with: what it has to learn is far less, and nobody misses
-    the places between.
+    With `lattice` places, speeds, sizes and phases come from a few values instead of a range. The VAE is trained with
+    both, so that it can show anything; the transformer with: what it has to learn is far less, and nobody misses the
+    places between.
     """
-    place, turn_step = (_PLACE, 2 * math.pi / _TURNS) if lattice else (None, None)
     time = torch.arange(frames, dtype=torch.float32)
     still = torch.ones(frames)
-    radius = still * _choose(rng, *SIZES[scene.size], 0.0125 if lattice else None)
+
+    def choose(low: float, high: float, on_lattice: Sequence[float]) -> float:
+        return rng.choice(on_lattice) if lattice else rng.uniform(low, high)
+
+    radius = still * choose(*SIZES[scene.size], (_RADIUS[scene.size],))
     angle = still * (0.0 if lattice or rng.random() < 0.75 else rng.uniform(-0.3, 0.3))
-    x, y = (still * _choose(rng, 0.3, 0.7, place) for _ in range(2))
+    x, y = (still * choose(0.25, 0.75, _PLACES) for _ in range(2))
     if scene.motion in ("left", "right", "up", "down"):
-        low, high = (0.16, 0.28) if rng.random() < 0.65 else (0.0, 1.0)
-        along = _choose(rng, low, high, place) + (0.5 if lattice else rng.uniform(0.5, 0.6)) / 16 * time
+        start = choose(0.16, 0.28, (0.25,)) if rng.random() < 0.65 else choose(0, 1, (0, 0.125, *_PLACES, 0.875))
+        along = start + choose(0.5, 0.6, (0.5,)) / 16 * time
         if scene.motion in ("left", "up"):
             along = 1 - along
         if scene.motion in ("left", "right"):
@@ -175,21 +174,26 @@ def path(scene: Scene, frames: int, rng: random.Random, lattice: bool = False) -
         else:
             y = along % 1
     elif scene.motion == "bounce":
-        height = 0.39 if lattice else rng.uniform(0.36, 0.42)
-        swing = height * torch.sin(math.pi * (time / 12 + _choose(rng, 0, 1, 0.25 if lattice else None))).abs()
+        height = choose(0.36, 0.42, (0.38,))
+        swing = height * torch.sin(math.pi * (time / 12 + choose(0, 1, (0, 1 / 3, 2 / 3)))).abs()
         y = 0.86 - radius - swing
     elif scene.motion in ("grow", "shrink"):
         scale = torch.linspace(0.55, 1.45, frames) if frames > 1 else still
         radius = radius * (scale if scene.motion == "grow" else scale.flip(0))
-        centre = _choose(rng, 0.36, 0.64, place), _choose(rng, 0.36, 0.64, place)
-        x, y = still * centre[0], still * centre[1]
+        centre = (choose(0.36, 0.64, _PLACES[1:-1]) for _ in range(2))
+        x, y = (still * place for place in centre)
     elif scene.motion == "spin":
-        angle = _choose(rng, 0, 2 * math.pi, turn_step) + time * math.pi / 16
+        angle = choose(0, 2 * math.pi, _parts(8)) + time * math.pi / 16
     elif scene.motion == "orbit":
-        turn = _choose(rng, 0, 2 * math.pi, turn_step) + 2 * math.pi * time / 20
-        reach = _choose(rng, 0.2, 0.26, 0.03 if lattice else None)
+        turn = choose(0, 2 * math.pi, _parts(5)) + 2 * math.pi * time / 20
+        reach = choose(0.2, 0.26, (0.24,))
         x, y = 0.5 + reach * torch.cos(turn), 0.5 + reach * torch.sin(turn)
     return Path(x, y, radius, angle)
+
+
+def _parts(count: int) -> list[float]:
+    """The angles that part a full turn evenly."""
+    return [2 * math.pi * part / count for part in range(count)]
 
 
 # Corners of the polygons, for a radius of 1 and y pointing down. Their corners are rounded a little.
@@ -272,10 +276,10 @@ def random_clip(scene: Scene, frames: int, side: int, rng: random.Random, lattic
     return render(scene, path(scene, frames, rng, lattice), side)
 
 
-def random_crop(frames: int, side: int, size: int, rng: random.Random) -> Tensor:
+def random_crop(frames: int, side: int, size: int, rng: random.Random, lattice: bool = False) -> Tensor:
     """A square window of a random training clip, near the shape: (3, frames, size, size) in -1..1."""
     scene = random_scene(rng)
-    way = path(scene, frames, rng)
+    way = path(scene, frames, rng, lattice)
 
     def corner(centre: Tensor) -> int:
         wished = float(centre[frames // 2]) * side - size / 2 + rng.uniform(-0.4, 0.4) * size

@@ -3,7 +3,7 @@
 It shares no code with the renderer of the training clips, only the words and colours of the vocabulary, so that a
 mistake there is not repeated here. In turn: the background is a line fitted over the rows; the object is what is
 nearer to the core colour (lighter or darker) than to the background (in shadow or not); its outline is measured along
-60 rays and compared with ideal outlines at every rotation; its path is compared with one model for each motion.
+60 rays and compared with ideal outlines at every rotation; its path is judged by motion.py.
 
 The judge is strict: what is not clearly one of the words is None. Shape and colour are voted frame by frame and need
 `MAJORITY` of the frames (a large object counts more than a small one), so a clip whose object changes on the way has no shape.
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wanlab.tiny.motion import motion_of, turn_of, wrapped
 
 Array = NDArray[np.floating]  # float32 where it is large
 
@@ -41,7 +43,6 @@ BACKGROUNDS = {
     "purple": (135, 95, 170),
 }
 MAJORITY = 0.75  # share of the frames that must agree on shape and colour
-FEWEST_FRAMES = 5  # of a motion
 
 _RAYS = 60  # divisible by the 3, 4 and 5 corners
 _CORNERS = {"square": 4, "triangle": 3, "star": 5}
@@ -103,7 +104,7 @@ def detect(frames: NDArray[np.uint8]) -> Seen:
     colors = _colors(pixels, cover)
     shape, shape_share = _vote(shapes, radius)
     color, color_share = _vote(colors, radius)
-    motion, motion_certainty = _motion(centre, radius, _turn(outline))
+    motion, motion_certainty = motion_of(centre, radius, turn_of(outline, _CORNERS.values()))
     certain = min(shape_share, color_share, motion_certainty, 1 - strange / _LEFT_OVER)
     if None in (shape, color, background, motion):
         certain = 0.0
@@ -219,13 +220,9 @@ def _place(cover: Array) -> tuple[Array, Array]:
         at = (np.arange(size, dtype=np.float32) + 0.5) / size
         weight = np.maximum(profile.sum(1), 1e-6)
         rough = np.angle(profile @ np.exp(2j * np.pi * at)) / (2 * np.pi)
-        off = _wrapped(at - rough[:, None])
+        off = wrapped(at - rough[:, None])
         centre.append((rough + (profile * off).sum(1) / weight) % 1)
     return np.stack(centre, 1).astype(np.float32), np.sqrt(cover.mean((1, 2)) / np.pi).astype(np.float32)
-
-
-def _wrapped(x: Array) -> Array:
-    return (x + 0.5) % 1 - 0.5
 
 
 # --- shape and colour ----------------------------------------------------------------------------------------------
@@ -261,7 +258,7 @@ def _ideal(corners: int) -> Array:
     else:
         reach = np.cos(np.pi / corners) / np.cos(np.pi / corners - off)
     width = 0.1  # corners are never quite sharp
-    soft = np.exp(-0.5 * (_wrapped(np.arange(len(angle)) / len(angle)) * 2 * np.pi / width) ** 2)
+    soft = np.exp(-0.5 * (wrapped(np.arange(len(angle)) / len(angle)) * 2 * np.pi / width) ** 2)
     reach = np.fft.irfft(np.fft.rfft(reach) * np.fft.rfft(soft / soft.sum()), len(reach))[::fine]
     return (reach / reach.mean()).astype(np.float32)
 
@@ -344,78 +341,3 @@ def _vote(found: tuple[str | None, ...], radius: Array) -> tuple[str | None, flo
         return None, 0.0
     best = max(votes, key=lambda word: votes[word])
     return (best if votes[best] >= MAJORITY else None), votes[best]
-
-
-# --- motion --------------------------------------------------------------------------------------------------------
-
-_SPEED = (0.017, 0.06)  # of straight moves, sides a frame; the vocabulary's is 1/32
-_TURN = (0.09, 0.4)  # of spin, radians a frame; the vocabulary's is pi/16
-_OFF_PATH = 0.04  # rms distance from the path that is still allowed, in sides; a spinning triangle sways by 0.034
-
-
-def _turn(outline: Array) -> float:
-    """How fast the outline turns, in radians a frame; 0 for a round one, whose turning nobody can see.
-
-    From the phase of the wave of as many periods as there are corners; the median ignores single melted frames.
-    """
-    waves = np.fft.rfft(outline - 1)
-    corners = max(_CORNERS.values(), key=lambda count: np.abs(waves[:, count]).mean())
-    if len(outline) < 2 or np.abs(waves[:, corners]).mean() / _RAYS < 0.015:
-        return 0.0
-    steps = np.angle(waves[1:, corners] * waves[:-1, corners].conj())
-    return float(np.median(steps)) / -corners
-
-
-def _motion(centre: Array, radius: Array, turn: float) -> tuple[str | None, float]:
-    """The motion whose model of the path fits best, and how well (0..1)."""
-    if len(centre) < FEWEST_FRAMES:
-        return None, 0.0
-    path = np.concatenate([np.zeros((1, 2)), np.cumsum(_wrapped(np.diff(centre, axis=0)), 0)])
-    rest = path - path.mean(0)
-    time = np.arange(len(path)) - (len(path) - 1) / 2
-    slope = time @ rest / (time @ time)
-    off = {"rest": _rms(rest), "bounce": _off_bounce(path), "orbit": _off_orbit(path)}
-    for axis, (less, more) in enumerate((("left", "right"), ("up", "down"))):
-        straight = np.zeros(2)
-        straight[axis] = slope[axis]
-        if _SPEED[0] < abs(slope[axis]) < _SPEED[1]:
-            off[less if slope[axis] < 0 else more] = _rms(rest - time[:, None] * straight)
-    best = min(off, key=lambda motion: off[motion] - 0.003 * (motion == "rest"))
-    certain = max(0.0, 1 - (off[best] / _OFF_PATH) ** 2)
-    growth = float(time @ np.log(np.maximum(radius, 1e-3)) / (time @ time)) * (len(path) - 1)
-    if off[best] > _OFF_PATH:
-        return None, 0.0
-    if best != "rest":
-        return (best, certain) if abs(growth) < np.log(1.6) else (None, 0.0)
-    if abs(growth) > np.log(1.5):
-        return ("grow" if growth > 0 else "shrink"), certain
-    if abs(growth) > np.log(1.25) or _TURN[0] / 2 < abs(turn) < _TURN[0] or abs(turn) > _TURN[1]:
-        return None, 0.0
-    return ("spin" if abs(turn) >= _TURN[0] else "still"), certain
-
-
-def _rms(off: Array) -> float:
-    return float(np.sqrt((off**2).sum(-1).mean()))
-
-
-def _off_bounce(path: Array) -> float:
-    """Rms distance from the best y = floor - height |sin|, of height 0.25 to 0.55, a jump in 12 frames (or nearly)."""
-    time = np.arange(len(path))
-    period = np.linspace(10.5, 13.5, 5)[:, None, None]
-    phase = (np.arange(24) / 24)[:, None]
-    lift = np.abs(np.sin(np.pi * (time / period + phase))).reshape(-1, len(path))
-    lift = lift - lift.mean(1, keepdims=True)
-    x, y = (path - path.mean(0)).T
-    height = np.clip(-(lift @ y) / (lift**2).sum(1), 0.25, 0.55)
-    return float(np.sqrt(((y + height[:, None] * lift) ** 2 + x**2).mean(1).min()))
-
-
-def _off_orbit(path: Array) -> float:
-    """Rms distance from the best circle of radius 0.13 to 0.35, a turn in 20 frames (or nearly), either way round."""
-    place = path[:, 0] + 1j * path[:, 1]
-    period = np.linspace(17, 23, 5)[:, None]
-    around = np.exp(2j * np.pi * np.arange(len(path)) / np.concatenate([period, -period]))
-    spoke, off = around - around.mean(1, keepdims=True), place - place.mean()
-    arm = (spoke.conj() @ off) / (np.abs(spoke) ** 2).sum(1)
-    arm *= np.clip(np.abs(arm), 0.13, 0.35) / np.maximum(np.abs(arm), 1e-9)
-    return float(np.sqrt((np.abs(off - arm[:, None] * spoke) ** 2).mean(1).min()))

@@ -122,11 +122,11 @@ def through_vae(autoencoder: AutoencoderKLWan, made: Sequence[Frames]) -> list[F
 
 
 def folder_clips(folder: Path, steps: int, cfg: float, frames: int) -> Generate:
-    """Clips of the newest transformer of a training folder, by Euler steps; the seeds are not used."""
+    """Clips of the newest transformer of a training folder, by Euler steps."""
     from wanlab.tiny.transformer import quick_clips
 
     def generate(captions: list[str], seeds: list[int]) -> list[Frames]:
-        return [clips.to_frames(clip).numpy() for clip in quick_clips(folder, captions, frames, cfg, steps)]
+        return [clips.to_frames(clip).numpy() for clip in quick_clips(folder, captions, seeds, frames, cfg, steps)]
 
     return generate
 

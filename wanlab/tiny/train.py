@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoints, curves and results go")
     parser.add_argument("--out", type=Path, help="assemble: the folder to write (default: the package's own weights)")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the shipped model's)")
+    parser.add_argument("--start", type=Path, help="vae, transformer: a folder of trained weights to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=2, help="processes on a CPU (default 2)")
     options = parser.parse_args()
@@ -60,7 +61,7 @@ def main() -> int:
     elif options.stage == "vae":
         from wanlab.tiny import vae
 
-        vae.train(options.folder, steps, options.seed)
+        vae.train(options.folder, steps, options.seed, options.start)
     elif options.stage == "latents":
         from wanlab.tiny import latents
 
@@ -68,11 +69,11 @@ def main() -> int:
     elif options.stage == "transformer":
         from wanlab.tiny import transformer
 
-        transformer.train(options.folder, steps, options.seed)
+        transformer.train(options.folder, steps, options.seed, options.start)
     elif options.stage == "decoder":
-        from wanlab.tiny import vae
+        from wanlab.tiny import decoder
 
-        vae.train(options.folder, steps, options.seed + 1, decoder_only=options.folder / "vae")
+        decoder.train(options.folder, steps, options.seed)
     elif options.stage == "assemble":
         from wanlab.tiny import assemble, tiny_path
 

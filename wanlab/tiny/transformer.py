@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -117,36 +119,32 @@ def _batch(data: Latents, done: float, kind: float, size: int, rng: random.Rando
     return latents, scenes
 
 
+def noise_grid(steps: int, shift: float = 3.0) -> list[float]:
+    """The sigmas of a generation, from 1 to 0: steps + 1 of them."""
+    even = torch.linspace(1, 0, steps + 1)
+    return (shift * even / (1 + (shift - 1) * even)).tolist()
+
+
 @torch.no_grad()
 def sample(
-    model: WanTransformer3DModel,
-    text: Tensor,
-    blank: Tensor,
-    frames: int = 17,
-    steps: int = 12,
-    cfg: float = 4.0,
-    shift: float = 3.0,
-    seed: int = 0,
+    model: WanTransformer3DModel, text: Tensor, blank: Tensor, latents: Tensor, sigmas: Sequence[float], cfg: float
 ) -> Tensor:
-    """Normalised latents by Euler steps, for a look while training."""
-    generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(len(text), 16, (frames - 1) // 4 + 1, 8, 8, generator=generator).to(text.device)
-    even = torch.linspace(1, 0, steps + 1)
-    sigmas = shift * even / (1 + (shift - 1) * even)
+    """Normalised latents (b, 16, t, 8, 8) by Euler steps from `latents`, whose noise level is the first of `sigmas`."""
     both = torch.cat([text, blank.expand_as(text)])
-    for sigma, following in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
-        time = torch.full((2 * len(text),), 1000 * sigma, device=text.device)
+    for sigma, following in pairwise(sigmas):
+        time = torch.full((len(both),), 1000 * sigma, device=text.device)
         velocity = model(torch.cat([latents, latents]), time, both, return_dict=False)[0]
         positive, negative = velocity.chunk(2)
         latents = latents + (following - sigma) * (negative + cfg * (positive - negative))
     return latents
 
 
-def train(folder: Path, steps: int, seed: int = 0, size: int = 16) -> None:
-    """Train into `folder`/transformer; `size` clips a step and rank."""
+def train(folder: Path, steps: int, seed: int = 0, start: Path | None = None, size: int = 16) -> None:
+    """Train into `folder`/transformer, from nothing or from the weights in `start`; `size` clips a step and rank."""
     ranks = Ranks.join()
     torch.manual_seed(seed)
-    model = new_transformer().to(ranks.device)
+    model = WanTransformer3DModel.from_pretrained(start) if start else new_transformer()
+    model = model.to(ranks.device)
     for block in model.blocks:
         block.attn2.set_processor(_CountedPadding())
     data, teacher = Latents(folder), Teacher(folder, ranks.device)
@@ -154,14 +152,14 @@ def train(folder: Path, steps: int, seed: int = 0, size: int = 16) -> None:
         model,
         folder / "transformer_training",
         ranks,
-        Rates(adam=1.5e-3, muon=0.02, average=0.9985),
+        Rates(adam=1.5e-3, muon=0.02, hold=0.5 if start else 0.6, average=0.9985),
         lambda name, weight: name.startswith("blocks.") and weight.dim() == 2 and "norm" not in name,
         seed,
     )
 
     def loss(step: int, rng: random.Random) -> Tensor:
         kind = random.Random(f"{seed} kind {step}").random()
-        clean, scenes = _batch(data, step / steps, kind, size, rng)
+        clean, scenes = _batch(data, 0.5 + step / steps / 2 if start else step / steps, kind, size, rng)
         clean = clean.to(ranks.device)
         words = [clips.caption(scene, rng) if rng.random() > 0.1 else rng.choice(NEGATIVE_PROMPTS) for scene in scenes]
         sigma = _noise_levels(len(scenes)).to(ranks.device)
@@ -179,15 +177,22 @@ def train(folder: Path, steps: int, seed: int = 0, size: int = 16) -> None:
     fit.run(loss, steps, look)
 
 
-@torch.no_grad()
-def quick_clips(
-    folder: Path, captions: list[str], frames: int = 17, cfg: float = 4.0, steps: int = 12, shift: float = 3.0
-) -> list[Tensor]:
-    """Clips (3, t, h, w) in -1..1 of the newest transformer in `folder`, many at a time, for a look while it trains."""
-    model = WanTransformer3DModel.from_pretrained(folder / "transformer")
+def load(folder: Path) -> WanTransformer3DModel:
+    """The newest transformer in `folder`, for the texts of `Teacher`."""
+    model = WanTransformer3DModel.from_pretrained(folder / "transformer").eval()
     for block in model.blocks:
         block.attn2.set_processor(_CountedPadding())
+    return model
+
+
+@torch.no_grad()
+def quick_clips(
+    folder: Path, captions: list[str], seeds: Sequence[int], frames: int = 17, cfg: float = 4.0, steps: int = 12
+) -> list[Tensor]:
+    """Clips (3, t, h, w) in -1..1 of the newest transformer in `folder`, many at a time, for a look while it trains."""
     vae, data = AutoencoderKLWan.from_pretrained(folder / "vae"), Latents(folder)
     teacher = Teacher(folder, torch.device("cpu"))
-    latents = sample(model, teacher(captions), teacher([""]), frames, steps, cfg, shift) * data.std + data.mean
+    size = (16, (frames - 1) // 4 + 1, 8, 8)
+    noise = torch.stack([torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    latents = sample(load(folder), teacher(captions), teacher([""]), noise, noise_grid(steps), cfg) * data.std + data.mean
     return [decode(vae, one[None])[0] for one in latents]

@@ -102,16 +102,28 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 
 
 def _batch(done: float, rng: random.Random) -> Tensor:
-    """Clips for the share `done` of the training: (b, 3, t, h, w)."""
+    """Clips for the share `done` of the training: (b, 3, t, h, w), every other one on the transformer's lattice."""
+
+    def crops(count: int, frames: int) -> Tensor:
+        return torch.stack([clips.random_crop(frames, SIDE, 32, rng, lattice=k % 2 == 1) for k in range(count)])
+
+    def whole(count: int, frames: int) -> Tensor:
+        scenes = [clips.random_scene(rng) for _ in range(count)]
+        return torch.stack([clips.random_clip(one, frames, SIDE, rng, lattice=k % 2 == 1) for k, one in enumerate(scenes)])
+
     if done < 0.45:
-        if rng.random() < 0.8:
-            return torch.stack([clips.random_crop(1, SIDE, 32, rng) for _ in range(24)])
-        return torch.stack([clips.random_clip(clips.random_scene(rng), 1, SIDE, rng) for _ in range(6)])
+        return crops(24, 1) if rng.random() < 0.8 else whole(6, 1)
     if done < 0.65:
-        return torch.stack([clips.random_crop(5, SIDE, 32, rng) for _ in range(6)])
-    if done < 0.85:
-        return torch.stack([clips.random_crop(9, SIDE, 32, rng) for _ in range(4)])
-    return torch.stack([clips.random_clip(clips.random_scene(rng), 9, SIDE, rng) for _ in range(2)])
+        return crops(6, 5)
+    return crops(4, 9) if done < 0.85 else whole(2, 9)
+
+
+def reconstruction_loss(made: Tensor, clip: Tensor) -> Tensor:
+    """How far a decoded clip is from the true one: its pixels, its edges and its changes from frame to frame."""
+    error = made - clip
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    flicker = error.diff(dim=2).abs().mean() if clip.shape[2] > 1 else 0.0
+    return error.abs().mean() + error.square().mean() + 0.3 * edges + 0.3 * flicker
 
 
 def _loss(vae: AutoencoderKLWan, clip: Tensor) -> Tensor:
@@ -119,11 +131,8 @@ def _loss(vae: AutoencoderKLWan, clip: Tensor) -> Tensor:
     mean, log_variance = moments[:, :16], moments[:, 16:].clamp(-12, 4)
     deviation = (0.5 * log_variance).exp()
     latents = mean + torch.sqrt(deviation**2 + NOISE_FLOOR**2) * torch.randn_like(mean)
-    made = decode(vae, latents)
-    error = made - clip
-    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     divergence = 0.5 * (mean**2 + deviation**2 - 1 - log_variance).mean()
-    return error.abs().mean() + error.square().mean() + 0.3 * edges + 2e-4 * divergence
+    return reconstruction_loss(decode(vae, latents), clip) + 2e-4 * divergence
 
 
 def psnr(made: Tensor, true: Tensor) -> float:
@@ -141,34 +150,30 @@ def held_out_psnr(vae: AutoencoderKLWan, count: int = 12, frames: int = 17, seed
     return psnr(made, true)
 
 
-def train(folder: Path, steps: int, seed: int = 0, decoder_only: Path | None = None) -> None:
-    """Train the VAE into `folder`/vae; with `decoder_only` = a trained VAE, go on with its decoder alone."""
+def train(folder: Path, steps: int, seed: int = 0, start: Path | None = None) -> None:
+    """Train the VAE into `folder`/vae, from nothing or, past the single frames, from the weights in `start`."""
     ranks = Ranks.join()
     torch.manual_seed(seed)
-    vae = (AutoencoderKLWan.from_pretrained(decoder_only) if decoder_only else new_vae()).to(ranks.device)
-    if decoder_only:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
+    vae = (AutoencoderKLWan.from_pretrained(start) if start else new_vae()).to(ranks.device, torch.float32)
     for weight in vae.parameters():
         layout = {5: torch.channels_last_3d, 4: torch.channels_last}.get(weight.dim())
         if layout:
             weight.data = weight.data.to(memory_format=layout)
     outer = ("gamma", "conv_in", "decoder.conv_out", "quant_conv")
-    rates = Rates(
-        adam=2e-3 if not decoder_only else 7e-4, muon=0.025 if not decoder_only else 0.008, warmup=20, hold=0.5, average=0.99
-    )
+    gentle = 0.5 if start else 1.0
     fit = Fit(
         vae,
-        folder / ("vae_training" if not decoder_only else "vae_decoder_training"),
+        folder / "vae_training",
         ranks,
-        rates,
+        Rates(adam=2e-3 * gentle, muon=0.025 * gentle, warmup=20, hold=0.5, average=0.99),
         lambda name, weight: weight.dim() >= 4 and not any(part in name for part in outer),
         seed,
     )
 
     def loss(step: int, rng: random.Random) -> Tensor:
-        done = 0.66 + 0.34 * step / steps if decoder_only else step / steps
-        return _loss(vae, _batch(done, rng).to(ranks.device, memory_format=torch.channels_last_3d))
+        done = step / steps
+        clip = _batch(0.7 + 0.3 * done if start else done, rng)
+        return _loss(vae, clip.to(ranks.device, memory_format=torch.channels_last_3d))
 
     def look() -> None:
         vae.save_pretrained(folder / "vae")

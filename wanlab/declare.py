@@ -1,0 +1,182 @@
+"""What a declared setting is: its bounds, unit, `affects` and `scope`, and the sentence that refuses a wrong value.
+
+Each field says what it `affects`:
+
+- "result": the velocities, so it is part of a step's name;
+- "cost": only seconds and memory; the velocities stay the same;
+- "clip": only how the finished clip is written.
+
+and its `scope`: "step" settings may change in the middle of a run (`run.fork`), "run" settings may not.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from wanlab.errors import SettingsError
+
+Affects = Literal["result", "cost", "clip"]
+Scope = Literal["run", "step"]
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    affects: Affects,
+    scope: Scope = "run",
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    multiple_of: int | None = None,
+    unit: str = "",
+    comfy: str = "",
+) -> Any:
+    """Declare a setting. `low` and `high` are inclusive, `step` is what a slider moves by, `comfy` the ComfyUI name."""
+    return Field(
+        default,
+        description=help,
+        ge=low,
+        le=high,
+        multiple_of=multiple_of,
+        json_schema_extra={
+            "low": low,
+            "high": high,
+            "step": step,
+            "multiple_of": multiple_of,
+            "unit": unit,
+            "affects": affects,
+            "scope": scope,
+            "comfy": comfy,
+        },
+    )
+
+
+class Declared(BaseModel):
+    """Settings with strict types that cannot be changed; numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Asked(Declared):
+    """Settings that people make themselves: what is wrong with them is told in sentences."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**_plain(values))
+        except ValidationError as error:
+            message = "\n".join(_sentence(problem, type(self)) for problem in error.errors())
+        else:
+            return
+        raise SettingsError(message)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One declared setting: all that widgets, flags, columns and docs need to know."""
+
+    name: str
+    default: Any
+    help: str
+    kind: Any
+    choices: tuple[Any, ...]
+    low: float | None
+    high: float | None
+    step: float | None
+    multiple_of: int | None
+    unit: str
+    affects: Affects
+    scope: Scope
+    comfy: str
+
+
+@cache
+def declarations(model: type[BaseModel], prefix: str = "") -> Mapping[str, Setting]:
+    """Every setting by its dotted name, in the order of declaration."""
+    found: dict[str, Setting] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= dict(declarations(field.annotation, f"{prefix}{name}."))
+        else:
+            found[prefix + name] = _setting(prefix + name, field)
+    return found
+
+
+def _setting(name: str, field: FieldInfo) -> Setting:
+    extra: Any = field.json_schema_extra
+    choices = get_args(field.annotation)
+    kind = type(choices[0]) if choices else field.annotation
+    return Setting(name, field.default, field.description or "", kind, choices, **extra)
+
+
+def unknown(name: str, model: type[BaseModel]) -> str:
+    """The sentence that refuses a name, with the nearest ones."""
+    known = list(declarations(model))
+    group = [full for full in known if full.startswith(f"{name}.")]
+    if group:
+        return f"{name} is not a setting; its settings are {', '.join(group)}."
+    near = [full for full in known if full.split(".")[-1] == name] or difflib.get_close_matches(name, known, 3, 0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the settings are {', '.join(known)}."
+    return f"{name} is not a setting; {hint}"
+
+
+def flatten(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values, in the order of declaration."""
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy become Python's, also inside mappings."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    return value
+
+
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+
+
+def _sentence(problem: Any, model: type[BaseModel]) -> str:
+    """One of pydantic's errors as: setting, value, rule, way out."""
+    name = ".".join(str(part) for part in problem["loc"])
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown(name, model)
+    value = problem["input"]
+    shown = repr(value) if isinstance(value, str) else str(value)
+    setting = declarations(model).get(name)
+    rule = str(problem["msg"])
+    if kind == "value_error":
+        rule = str(context["error"])
+    elif setting and setting.choices:
+        rule = f"it must be one of {', '.join(map(str, setting.choices))}."
+    elif kind in ("greater_than_equal", "less_than_equal") and setting:
+        unit = f" {setting.unit}" if setting.unit else ""
+        rule = f"it must be from {setting.low:g} to {number(setting.high)}{unit}."
+    elif kind == "multiple_of" and setting:
+        multiple = context["multiple_of"]
+        nearest = min(max(setting.low or 0, round(value / multiple) * multiple), setting.high or value)
+        rule = f"it must be a multiple of {multiple} from {setting.low:g} to {number(setting.high)}, for example {nearest:g}."
+    elif kind == "finite_number":
+        rule = "it must be a finite number."
+    elif setting:
+        rule = f"it must be {KINDS.get(setting.kind, setting.kind.__name__)}."
+    return f"{name} is {shown}; {rule}"
+
+
+def number(value: float | None) -> str:
+    """A bound as people write it: without a fraction that is zero."""
+    return str(int(value)) if value is not None and value == int(value) else str(value)
