@@ -42,7 +42,8 @@ def main() -> None:
             sys.exit(f"part is {part}; it must be {' or '.join(PARTS)}.")
         copy(Path(folder), part)
     figure = Figure(figsize=(12, 3), layout="constrained", facecolor="white")
-    for axes, (stage, title) in zip(figure.subplots(1, len(STAGES)), STAGES.items(), strict=True):
+    trained = {stage: title for stage, title in STAGES.items() if any(rows(stage, part) for part in PARTS)}
+    for axes, (stage, title) in zip(figure.subplots(1, len(trained)), trained.items(), strict=True):
         before, minutes = 0.0, 0.0
         for part in PARTS:
             found = rows(stage, part)

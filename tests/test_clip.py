@@ -463,25 +463,25 @@ def test_a_full_disk_is_a_file_error_and_leaves_nothing(tmp_path: Path) -> None:
 # Hostile input ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[" * 100_000,
-        '{"a":' * 100_000,
-        '{"a": NaN}',
-        '{"a": -Infinity}',
-        '{"a": 1e400}',
-        '{"a": ' + "9" * 5000 + "}",
-        "[1]",
-        "null",
-        '"text"',
-        "Made with GIMP",
-        '{"a": 1',
-        " ",
-        "\x80\xff",
-        '{"a": "' + "x" * 2**20 + '"}',
-    ],
-)
+HOSTILE = {
+    "a deep list": "[" * 100_000,
+    "a deep object": '{"a":' * 100_000,
+    "not a number": '{"a": NaN}',
+    "infinity": '{"a": -Infinity}',
+    "a float that overflows": '{"a": 1e400}',
+    "a long number": '{"a": ' + "9" * 5000 + "}",
+    "a list": "[1]",
+    "null": "null",
+    "a string": '"text"',
+    "another program's comment": "Made with GIMP",
+    "half an object": '{"a": 1',
+    "blank": " ",
+    "no JSON": "\x80\xff",
+    "too large": '{"a": "' + "x" * 2**20 + '"}',
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_settings_are_a_file_error(tmp_path: Path, text: str) -> None:
     from wanlab.containers import WRITERS
 

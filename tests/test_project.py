@@ -165,6 +165,12 @@ def test_all_is_exact_and_every_name_resolves() -> None:
         wanlab.nonsense  # noqa: B018
 
 
+def test_the_weights_do_not_tell_where_they_were_made() -> None:
+    configs = list((PACKAGE / "tiny/weights").glob("*/*.json"))
+    assert len(configs) >= 5
+    assert [file for file in configs if "_name_or_path" in file.read_text()] == []
+
+
 def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     used = {full.partition(".")[0] for file in modules().values() for full in imports(file)}
     used -= {*sys.stdlib_module_names, *IN_A_KERNEL, "wanlab"}

@@ -184,6 +184,17 @@ def test_there_is_one_clip_of_each_scene() -> None:
         score(scenes, made[1:])
 
 
+def test_single_frames_are_judged_without_a_motion() -> None:
+    scenes, made = held_out(17, True)
+    result = score(scenes, [frames[:1] for frames in made])
+    assert result.share() >= 0.9
+    assert result.right(evaluate.ALL) == [
+        all(parts) for parts in zip(result.right("shape"), result.right("color"), result.right("background"), strict=True)
+    ]
+    assert evaluate.table({"single": result}).splitlines()[-1].split("|")[6].strip() == ""
+    assert "motion taken" not in evaluate.details(result)
+
+
 @pytest.mark.parametrize(
     ("right", "count", "low", "high"),
     [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (81, 263, 0.2553, 0.3662)],  # the last: Newcombe 1998, Stat. in Med. 17

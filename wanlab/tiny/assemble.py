@@ -32,6 +32,10 @@ def assemble(folder: Path, out: Path) -> None:
     )
     shutil.rmtree(out, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(out)
+    for file in out.glob("*/config.json"):  # where the parts lay while they were trained is nobody's business
+        config = json.loads(file.read_text())
+        config.pop("_name_or_path", None)
+        file.write_text(json.dumps(config, indent=2) + "\n")
     fit_preview(AutoencoderKLWan.from_pretrained(out / "vae", dtype=torch.float32)).save(out / "preview.safetensors")
 
 

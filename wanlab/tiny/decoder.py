@@ -19,10 +19,10 @@ from torch import Tensor
 from wanlab.tiny import clips, transformer
 from wanlab.tiny.latents import Latents
 from wanlab.tiny.training import Fit, Ranks, Rates
-from wanlab.tiny.vae import NOISE_FLOOR, SIDE, decode, encode, held_out_psnr, reconstruction_loss
+from wanlab.tiny.vae import NOISE_FLOOR, SIDE, decode, encode, held_out_psnr, lay_out, reconstruction_loss
 
 DRAFTS = 1024  # clips of 17 frames, of all ranks together
-LEVELS = (0.3, 0.75)  # noise levels from which the transformer starts
+LEVELS = (0.3, 0.65)  # noise levels from which the transformer starts
 _STEPS, _CFG, _GROUP = 20, 5.0, 16
 
 
@@ -53,6 +53,7 @@ def train(folder: Path, steps: int, seed: int = 0) -> None:
     """Go on with the decoder of `folder`/vae."""
     ranks = Ranks.join()
     vae = AutoencoderKLWan.from_pretrained(folder / "vae").to(ranks.device)
+    lay_out(vae)
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     drafts, true = _drafts(folder, ranks, vae, seed)

@@ -30,12 +30,13 @@ from PIL import Image, ImageDraw
 from wanlab.settings import Settings
 from wanlab.tiny import clips, vae
 from wanlab.tiny.detector import Seen, detect
+from wanlab.tiny.motion import FEWEST_FRAMES
 
 Frames = NDArray[np.uint8]  # (t, h, w, 3)
 Generate = Callable[[list[str], list[int]], list[Frames]]  # captions and seeds to clips
 
 ATTRIBUTES = ("shape", "color", "background", "motion")
-ALL = "all four"
+ALL = "all"
 BATCH = 16
 VAE_CLIPS = 48  # these take a second each
 
@@ -60,10 +61,11 @@ class Score:
 
     scenes: tuple[clips.Scene, ...]
     seen: tuple[Seen, ...]
+    attributes: tuple[str, ...] = ATTRIBUTES  # what is judged: of single frames, no motion
 
     def right(self, attribute: str) -> list[bool]:
         """For each clip whether this attribute (or `ALL`) is as asked."""
-        asked = ATTRIBUTES if attribute == ALL else (attribute,)
+        asked = self.attributes if attribute == ALL else (attribute,)
         return [
             all(getattr(scene, one) == getattr(seen, one) for one in asked)
             for scene, seen in zip(self.scenes, self.seen, strict=True)
@@ -77,7 +79,7 @@ class Score:
     def where(self, attribute: str, word: str) -> Score:
         """The clips that were meant to have this word."""
         kept = [k for k, scene in enumerate(self.scenes) if getattr(scene, attribute) == word]
-        return Score(tuple(self.scenes[k] for k in kept), tuple(self.seen[k] for k in kept))
+        return Score(tuple(self.scenes[k] for k in kept), tuple(self.seen[k] for k in kept), self.attributes)
 
     def confusions(self, attribute: str) -> Counter[tuple[str, str | None]]:
         """How often (asked, seen) differ; seen is None where the judge finds nothing clear."""
@@ -90,7 +92,9 @@ def score(scenes: Sequence[clips.Scene], made: Sequence[Frames]) -> Score:
     """Judge clips, one of each scene."""
     if len(scenes) != len(made):
         raise ValueError(f"{len(scenes)} scenes and {len(made)} clips; there must be one clip of each scene.")
-    return Score(tuple(scenes), tuple(detect(frames) for frames in made))
+    moving = all(len(frames) >= FEWEST_FRAMES for frames in made)
+    judged = ATTRIBUTES if moving else tuple(name for name in ATTRIBUTES if name != "motion")
+    return Score(tuple(scenes), tuple(detect(frames) for frames in made), judged)
 
 
 # --- clips -------------------------------------------------------------------------------------------------------------
@@ -147,7 +151,10 @@ def lab_clips(model: str, store: str, steps: int, cfg: float, frames: int) -> Ge
 # --- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def _cell(right: list[bool]) -> str:
+def _cell(one: Score, column: str) -> str:
+    if column not in (*one.attributes, ALL):
+        return ""
+    right = one.right(column)
     low, high = wilson(sum(right), len(right))
     return f"{sum(right) / len(right):.2f} ({low:.2f} to {high:.2f})"
 
@@ -157,7 +164,7 @@ def table(scores: dict[str, Score]) -> str:
     columns = (*ATTRIBUTES, ALL)
     lines = ["| clips | n | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for name, one in scores.items():
-        lines.append(f"| {name} | {len(one.seen)} | " + " | ".join(_cell(one.right(column)) for column in columns) + " |")
+        lines.append(f"| {name} | {len(one.seen)} | " + " | ".join(_cell(one, column) for column in columns) + " |")
     return "\n".join(lines)
 
 
@@ -165,13 +172,18 @@ def details(one: Score) -> str:
     """Markdown: the shares for every shape and every motion, and what was taken for what."""
     lines = []
     for attribute, words in (("shape", clips.SHAPES), ("motion", tuple(clips.MOTIONS))):
-        lines += [f"| {attribute} | n | {attribute} right | {ALL} |", "|---|---|---|---|"]
+        shown = (attribute, ALL) if attribute in one.attributes else (ALL,)
+        lines += [
+            f"| {attribute} | n | " + " | ".join(f"{name} right" for name in shown) + " |",
+            "|---|---|" + "---|" * len(shown),
+        ]
         for word in words:
             part = one.where(attribute, word)
             if part.seen:
-                lines.append(f"| {word} | {len(part.seen)} | {part.share(attribute):.2f} | {part.share():.2f} |")
+                cells = " | ".join(f"{part.share(name):.2f}" for name in shown)
+                lines.append(f"| {word} | {len(part.seen)} | {cells} |")
         lines.append("")
-    for attribute in ATTRIBUTES:
+    for attribute in one.attributes:
         wrong = (f"{asked} as {seen or 'nothing clear'} {n}" for (asked, seen), n in one.confusions(attribute).most_common(12))
         lines.append(f"{attribute} taken: {', '.join(wrong) or 'all right'}")
     return "\n".join(lines)
@@ -180,12 +192,16 @@ def details(one: Score) -> str:
 def as_json(one: Score) -> dict[str, Any]:
     """The score as JSON: shares, their intervals, and every clip."""
     shares = {}
-    for column in (*ATTRIBUTES, ALL):
+    for column in (*one.attributes, ALL):
         right = one.right(column)
         low, high = wilson(sum(right), len(right))
         shares[column] = {"right": sum(right), "count": len(right), "share": sum(right) / len(right), "low": low, "high": high}
     rows = [
-        {"caption": clips.caption(scene), "seen": dict(zip(ATTRIBUTES, seen.words, strict=True)), "confidence": seen.confidence}
+        {
+            "caption": clips.caption(scene),
+            "seen": {name: getattr(seen, name) for name in one.attributes},
+            "confidence": seen.confidence,
+        }
         for scene, seen in zip(one.scenes, one.seen, strict=True)
     ]
     return {"shares": shares, "clips": rows}
@@ -200,7 +216,7 @@ def sheet(one: Score, made: Sequence[Frames], stills: int = 6, columns: int = 2)
     for k, (scene, seen, frames) in enumerate(zip(one.scenes, one.seen, made, strict=True)):
         x, y = k % columns * wide, k // columns * tall
         times = np.linspace(0, len(frames) - 1, stills).round().astype(int)
-        wrong = [f"{name}: {getattr(seen, name)}" for name in ATTRIBUTES if getattr(seen, name) != getattr(scene, name)]
+        wrong = [f"{name}: {getattr(seen, name)}" for name in one.attributes if getattr(seen, name) != getattr(scene, name)]
         draw.rectangle((x, y + 27, x + stills * width + 1, y + 28 + height), "red" if wrong else "green")
         page.paste(Image.fromarray(np.concatenate(list(frames[times]), axis=1)), (x + 1, y + 28))
         draw.text((x + 2, y), clips.caption(scene), "black")

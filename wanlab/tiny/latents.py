@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wanlab.tiny import clips
 from wanlab.tiny.training import Ranks
-from wanlab.tiny.vae import SIDE, encode, flat_convolutions
+from wanlab.tiny.vae import SIDE, encode, flat_convolutions, lay_out
 
 COUNTS = {17: 9000, 33: 1200, 1: 9000}  # clips by their frames
 _VALUES = (clips.SHAPES, tuple(clips.COLORS), tuple(clips.MOTIONS), tuple(clips.BACKGROUNDS), tuple(clips.SIZES))
@@ -38,9 +38,7 @@ def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
     """Encode `share` of the training clips into `folder`/latents and measure mean and deviation (of the 17-frame ones)."""
     ranks = Ranks.join()
     vae = AutoencoderKLWan.from_pretrained(folder / "vae").to(ranks.device).eval()
-    for weight in vae.parameters():
-        if weight.dim() == 5:
-            weight.data = weight.data.to(memory_format=torch.channels_last_3d)
+    lay_out(vae)
     (folder / "latents").mkdir(exist_ok=True)
     for frames, count in COUNTS.items():
         rng = random.Random(f"{seed} {ranks.rank} {frames}")

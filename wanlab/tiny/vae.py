@@ -73,6 +73,14 @@ def flat_convolutions() -> Iterator[None]:
         wan.WanCausalConv3d.forward = original
 
 
+def lay_out(vae: AutoencoderKLWan) -> None:
+    """Lay the convolutions' weights out with the channels last, which is two to three times as fast."""
+    for weight in vae.parameters():
+        layout = {5: torch.channels_last_3d, 4: torch.channels_last}.get(weight.dim())
+        if layout:
+            weight.data = weight.data.to(memory_format=layout)
+
+
 def encode(vae: AutoencoderKLWan, clip: Tensor) -> Tensor:
     """Mean and log variance (b, 32, t, h, w) of clips (b, 3, 4t - 3, 8h, 8w), differentiable.
 
@@ -155,10 +163,7 @@ def train(folder: Path, steps: int, seed: int = 0, start: Path | None = None) ->
     ranks = Ranks.join()
     torch.manual_seed(seed)
     vae = (AutoencoderKLWan.from_pretrained(start) if start else new_vae()).to(ranks.device, torch.float32)
-    for weight in vae.parameters():
-        layout = {5: torch.channels_last_3d, 4: torch.channels_last}.get(weight.dim())
-        if layout:
-            weight.data = weight.data.to(memory_format=layout)
+    lay_out(vae)
     outer = ("gamma", "conv_in", "decoder.conv_out", "quant_conv")
     gentle = 0.5 if start else 1.0
     fit = Fit(
