@@ -16,10 +16,12 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
+from wanlab.schedule import grid
+from wanlab.settings import Settings
 from wanlab.tiny import clips, transformer
 from wanlab.tiny.latents import Latents
-from wanlab.tiny.training import Fit, Ranks, Rates
-from wanlab.tiny.vae import NOISE_FLOOR, SIDE, decode, encode, held_out_psnr, lay_out, reconstruction_loss
+from wanlab.tiny.training import Ranks, Rates
+from wanlab.tiny.vae import NOISE_FLOOR, SIDE, decode, encode, fit_of, keep, lay_out, reconstruction_loss
 
 DRAFTS = 1024  # clips of 17 frames, of all ranks together
 LEVELS = (0.3, 0.65)  # noise levels from which the transformer starts
@@ -28,13 +30,13 @@ _STEPS, _CFG, _GROUP = 20, 5.0, 16
 
 @torch.no_grad()
 def _drafts(folder: Path, ranks: Ranks, vae: AutoencoderKLWan, seed: int) -> tuple[Tensor, list[Tensor]]:
-    """Latents (n, 16, 5, 8, 8) that the transformer has made anew, and the true clips (3, 17, h, w) as bytes."""
+    """Latents (n, 16, 5, 8, 8) that the transformer has made anew, and the true clips (17, h, w, 3) uint8."""
     data, teacher = Latents(folder), transformer.Teacher(folder, ranks.device)
     model, blank = transformer.load(folder).to(ranks.device), teacher([""])
     mean, std = data.mean.to(ranks.device), data.std.to(ranks.device)
     rng = random.Random(f"drafts {seed} {ranks.rank}")
     torch.manual_seed(rng.getrandbits(60))
-    grid = transformer.noise_grid(_STEPS)
+    levels = grid("euler", _STEPS, Settings().shift).sigmas.tolist()
     made, true = [], []
     for _ in range(DRAFTS // ranks.count // _GROUP):
         scenes = [clips.random_scene(rng) for _ in range(_GROUP)]
@@ -43,7 +45,7 @@ def _drafts(folder: Path, ranks: Ranks, vae: AutoencoderKLWan, seed: int) -> tup
         level = rng.uniform(*LEVELS)
         noisy = (1 - level) * latents + level * torch.randn_like(latents)
         text = teacher([clips.caption(scene, rng) for scene in scenes])
-        sigmas = [level, *(sigma for sigma in grid if sigma < level)]
+        sigmas = [level, *(sigma for sigma in levels if sigma < level)]
         made.append(transformer.sample(model, text, blank, noisy, sigmas, _CFG) * std + mean)
         true += [clips.to_frames(clip).cpu() for clip in pixels]
     return torch.cat(made), true
@@ -57,15 +59,8 @@ def train(folder: Path, steps: int, seed: int = 0) -> None:
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     drafts, true = _drafts(folder, ranks, vae, seed)
-    outer = ("gamma", "conv_in", "decoder.conv_out", "quant_conv")
-    fit = Fit(
-        vae,
-        folder / "decoder_training",
-        ranks,
-        Rates(adam=7e-4, muon=0.008, warmup=20, hold=0.4, average=0.99),
-        lambda name, weight: weight.dim() >= 4 and not any(part in name for part in outer),
-        seed,
-    )
+    rates = Rates(adam=7e-4, muon=0.008, warmup=20, hold=0.4, average=0.99)
+    fit = fit_of(vae, folder / "decoder_training", ranks, rates, seed)
 
     def loss(step: int, rng: random.Random) -> Tensor:
         frames = 17 if step % 4 == 0 else 9
@@ -78,9 +73,4 @@ def train(folder: Path, steps: int, seed: int = 0) -> None:
             latents = encode(vae, clip)[:, :16]
         return error + reconstruction_loss(decode(vae, latents + NOISE_FLOOR * torch.randn_like(latents)), clip)
 
-    def look() -> None:
-        vae.save_pretrained(folder / "vae")
-        with (fit.folder / "psnr.txt").open("a") as file:
-            file.write(f"step {fit.step}: {held_out_psnr(vae):.2f} dB\n")
-
-    fit.run(loss, steps, look)
+    fit.run(loss, steps, lambda: keep(vae, folder, fit))

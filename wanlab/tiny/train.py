@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoints, curves and results go")
     parser.add_argument("--out", type=Path, help="assemble: the folder to write (default: the package's own weights)")
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: the shipped model's)")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: those of a training from nothing)")
     parser.add_argument("--start", type=Path, help="vae, transformer: a folder of trained weights to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=2, help="processes on a CPU (default 2)")

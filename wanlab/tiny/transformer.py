@@ -22,6 +22,8 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
 
+from wanlab.schedule import grid
+from wanlab.settings import Settings
 from wanlab.tiny import clips
 from wanlab.tiny.latents import Latents
 from wanlab.tiny.text import NEGATIVE_PROMPTS, WIDTH
@@ -77,6 +79,12 @@ class _CountedPadding(WanAttnProcessor):
         return super().__call__(attn, hidden_states, encoder_hidden_states, bias, rotary_emb)
 
 
+def _attend(model: WanTransformer3DModel, processor: type[WanAttnProcessor]) -> None:
+    """Give every cross-attention a processor of this kind."""
+    for block in model.blocks:
+        block.attn2.set_processor(processor())
+
+
 class Teacher:
     """The frozen text encoder with the padding trick: captions -> (b, SLOTS, width)."""
 
@@ -119,12 +127,6 @@ def _batch(data: Latents, done: float, kind: float, size: int, rng: random.Rando
     return latents, scenes
 
 
-def noise_grid(steps: int, shift: float = 3.0) -> list[float]:
-    """The sigmas of a generation, from 1 to 0: steps + 1 of them."""
-    even = torch.linspace(1, 0, steps + 1)
-    return (shift * even / (1 + (shift - 1) * even)).tolist()
-
-
 @torch.no_grad()
 def sample(
     model: WanTransformer3DModel, text: Tensor, blank: Tensor, latents: Tensor, sigmas: Sequence[float], cfg: float
@@ -145,8 +147,7 @@ def train(folder: Path, steps: int, seed: int = 0, start: Path | None = None, si
     torch.manual_seed(seed)
     model = WanTransformer3DModel.from_pretrained(start) if start else new_transformer()
     model = model.to(ranks.device)
-    for block in model.blocks:
-        block.attn2.set_processor(_CountedPadding())
+    _attend(model, _CountedPadding)
     data, teacher = Latents(folder), Teacher(folder, ranks.device)
     fit = Fit(
         model,
@@ -168,11 +169,9 @@ def train(folder: Path, steps: int, seed: int = 0, start: Path | None = None, si
         return F.mse_loss(velocity, noise - clean)
 
     def look() -> None:
-        for block in model.blocks:
-            block.attn2.set_processor(WanAttnProcessor())
+        _attend(model, WanAttnProcessor)
         model.save_pretrained(folder / "transformer")
-        for block in model.blocks:
-            block.attn2.set_processor(_CountedPadding())
+        _attend(model, _CountedPadding)
 
     fit.run(loss, steps, look)
 
@@ -180,8 +179,7 @@ def train(folder: Path, steps: int, seed: int = 0, start: Path | None = None, si
 def load(folder: Path) -> WanTransformer3DModel:
     """The newest transformer in `folder`, for the texts of `Teacher`."""
     model = WanTransformer3DModel.from_pretrained(folder / "transformer").eval()
-    for block in model.blocks:
-        block.attn2.set_processor(_CountedPadding())
+    _attend(model, _CountedPadding)
     return model
 
 
@@ -194,5 +192,11 @@ def quick_clips(
     teacher = Teacher(folder, torch.device("cpu"))
     size = (16, (frames - 1) // 4 + 1, 8, 8)
     noise = torch.stack([torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    latents = sample(load(folder), teacher(captions), teacher([""]), noise, noise_grid(steps), cfg) * data.std + data.mean
+    latents = (
+        sample(
+            load(folder), teacher(captions), teacher([""]), noise, grid("euler", steps, Settings().shift).sigmas.tolist(), cfg
+        )
+        * data.std
+        + data.mean
+    )
     return [decode(vae, one[None])[0] for one in latents]

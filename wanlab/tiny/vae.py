@@ -158,32 +158,35 @@ def held_out_psnr(vae: AutoencoderKLWan, count: int = 12, frames: int = 17, seed
     return psnr(made, true)
 
 
+def fit_of(vae: AutoencoderKLWan, folder: Path, ranks: Ranks, rates: Rates, seed: int) -> Fit:
+    """A training of what is not frozen in the VAE: Muon for the convolutions but the outermost, AdamW for the rest."""
+    outer = ("gamma", "conv_in", "decoder.conv_out", "quant_conv")
+    return Fit(
+        vae, folder, ranks, rates, lambda name, weight: weight.dim() >= 4 and not any(part in name for part in outer), seed
+    )
+
+
+def keep(vae: AutoencoderKLWan, folder: Path, fit: Fit) -> None:
+    """Write the VAE into `folder`/vae, and its PSNR at this step beside the checkpoint."""
+    vae.save_pretrained(folder / "vae")
+    with (fit.folder / "psnr.txt").open("a") as file:
+        file.write(f"step {fit.step}: {held_out_psnr(vae):.2f} dB\n")
+
+
 def train(folder: Path, steps: int, seed: int = 0, start: Path | None = None) -> None:
     """Train the VAE into `folder`/vae, from nothing or, past the single frames, from the weights in `start`."""
     ranks = Ranks.join()
     torch.manual_seed(seed)
-    vae = (AutoencoderKLWan.from_pretrained(start) if start else new_vae()).to(ranks.device, torch.float32)
+    vae = (AutoencoderKLWan.from_pretrained(start) if start else new_vae()).to(ranks.device)
     lay_out(vae)
-    outer = ("gamma", "conv_in", "decoder.conv_out", "quant_conv")
     gentle = 0.5 if start else 1.0
-    fit = Fit(
-        vae,
-        folder / "vae_training",
-        ranks,
-        Rates(adam=2e-3 * gentle, muon=0.025 * gentle, warmup=20, hold=0.5, average=0.99),
-        lambda name, weight: weight.dim() >= 4 and not any(part in name for part in outer),
-        seed,
-    )
+    rates = Rates(adam=2e-3 * gentle, muon=0.025 * gentle, warmup=20, hold=0.5, average=0.99)
+    fit = fit_of(vae, folder / "vae_training", ranks, rates, seed)
 
     def loss(step: int, rng: random.Random) -> Tensor:
         done = step / steps
         clip = _batch(0.7 + 0.3 * done if start else done, rng)
         return _loss(vae, clip.to(ranks.device, memory_format=torch.channels_last_3d))
 
-    def look() -> None:
-        vae.save_pretrained(folder / "vae")
-        with (fit.folder / "psnr.txt").open("a") as file:
-            file.write(f"step {fit.step}: {held_out_psnr(vae):.2f} dB\n")
-
     with flat_convolutions():
-        fit.run(loss, steps, look)
+        fit.run(loss, steps, lambda: keep(vae, folder, fit))
