@@ -1,6 +1,6 @@
 """Draw the loss curves of the tiny model's training: `python benchmarks/tiny_curves.py [TRAINING_FOLDER PART]`.
 
-With a folder the curves in it are first copied to docs/curves, as those of this part of the training (first or second).
+With a folder the curves in it are first copied to docs/curves, as those of this part of the training (first, second or third).
 The picture is docs/images/tiny_curves.png.
 """
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parents[1] / "docs"
 STAGES = {"text": "text encoder", "vae": "VAE", "transformer": "transformer", "decoder": "decoder"}
-PARTS = ("first", "second")
+PARTS = ("first", "second", "third")
 
 
 def copy(folder: Path, part: str) -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         folder, part = sys.argv[1:]
         if part not in PARTS:
-            sys.exit(f"part is {part}; it must be {' or '.join(PARTS)}.")
+            sys.exit(f"part is {part}; it must be one of {', '.join(PARTS)}.")
         copy(Path(folder), part)
     figure = Figure(figsize=(12, 3), layout="constrained", facecolor="white")
     trained = {stage: title for stage, title in STAGES.items() if any(rows(stage, part) for part in PARTS)}

@@ -56,7 +56,7 @@ MOTIONS = {
 # Radius as a fraction of the side of the picture.
 SIZES = {"": (0.155, 0.19), "small": (0.11, 0.135), "big": (0.215, 0.245)}
 # What is harder to draw is shown more often in training.
-_HARD = {"star": 1.5, "circle": 1.25, "bounce": 2.0, "spin": 2.0, "orbit": 2.0}
+_HARD = {"star": 1.5, "circle": 1.25, "bounce": 2.0, "spin": 3.0, "orbit": 2.5}
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def path(scene: Scene, frames: int, rng: random.Random, lattice: bool = False) -
         centre = (choose(0.36, 0.64, _PLACES[1:-1]) for _ in range(2))
         x, y = (still * place for place in centre)
     elif scene.motion == "spin":
-        angle = choose(0, 2 * math.pi, _parts(8)) + time * math.pi / 16
+        angle = choose(0, 2 * math.pi, (0,)) + time * math.pi / 16
     elif scene.motion == "orbit":
         turn = choose(0, 2 * math.pi, _parts(5)) + 2 * math.pi * time / 20
         reach = choose(0.2, 0.26, (0.24,))

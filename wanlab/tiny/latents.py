@@ -19,7 +19,7 @@ from wanlab.tiny import clips
 from wanlab.tiny.training import Ranks
 from wanlab.tiny.vae import SIDE, encode, flat_convolutions, lay_out
 
-COUNTS = {17: 9000, 33: 1200, 1: 9000}  # clips by their frames
+COUNTS = {17: 9000, 33: 2000, 1: 9000}  # clips by their frames
 _VALUES = (clips.SHAPES, tuple(clips.COLORS), tuple(clips.MOTIONS), tuple(clips.BACKGROUNDS), tuple(clips.SIZES))
 
 

@@ -47,6 +47,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="assemble: the folder to write (default: the package's own weights)")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: those of a training from nothing)")
     parser.add_argument("--start", type=Path, help="vae, transformer: a folder of trained weights to begin with")
+    parser.add_argument(
+        "--fast", action="store_true", help="transformer: products in bfloat16, compiled blocks (needs a C++ compiler)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=2, help="processes on a CPU (default 2)")
     options = parser.parse_args()
@@ -69,7 +72,7 @@ def main() -> int:
     elif options.stage == "transformer":
         from wanlab.tiny import transformer
 
-        transformer.train(options.folder, steps, options.seed, options.start)
+        transformer.train(options.folder, steps, options.seed, options.start, fast=options.fast)
     elif options.stage == "decoder":
         from wanlab.tiny import decoder
 
