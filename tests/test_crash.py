@@ -3,10 +3,12 @@
 import os
 import random
 import signal
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load
 
@@ -108,3 +110,24 @@ def test_many_processes_that_write_the_same_file_leave_one_whole_file(tmp_path: 
     assert [join(pid) for pid in pids] == [0] * 8
     assert (tmp_path / "one").read_bytes() in contents
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_written_file_is_synced_before_its_name_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def noting_sync(handle: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def noting_replace(old: Path, new: Path) -> None:
+        order.append("name")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noting_sync)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    write_whole(tmp_path / "one", b"1")
+    assert order == ["file", "name", "folder"]
+    order.clear()
+    write_whole(tmp_path / "two", b"2", durable=False)
+    assert order == ["name"]

@@ -40,7 +40,7 @@ def safe_prefix(prefix: str) -> PurePosixPath:
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file so that it appears whole or not at all: temporary name, sync, rename.
+    """Write a file so that it appears whole or not at all: temporary name, sync, rename, sync of the folder.
 
     Raises FileError when the disk is full or the folder cannot be written; nothing is left behind then.
     """
@@ -53,6 +53,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
             if durable:
                 os.fsync(file.fileno())
         os.replace(part, path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
     finally:
@@ -62,6 +64,16 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise FileError(
             f"{path} cannot be written: {reason}. Free some space or choose another folder; finished steps are kept."
         )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that (Windows and some network drives cannot)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def folder_within(root: Path, inner: PurePosixPath) -> Path:
