@@ -36,7 +36,7 @@ LAYERS = (
     ("latents", "meter", "solver", "store"),
     ("tiny",),
     ("model",),
-    ("guidance",),
+    ("guidance", "techniques"),
     ("denoise",),
     ("bench",),
     ("run",),
@@ -46,7 +46,20 @@ LAYERS = (
 LEVELS = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 
 # These compute with tensors; everything else can be imported, and runs be planned and read, without torch.
-WITH_TORCH = ("latents", "meter", "solver", "store", "model.model", "guidance", "denoise", "bench", "run", "lab", "tiny")
+WITH_TORCH = (
+    "latents",
+    "meter",
+    "solver",
+    "store",
+    "model.model",
+    "guidance",
+    "techniques",
+    "denoise",
+    "bench",
+    "run",
+    "lab",
+    "tiny",
+)
 TORCH_FREE_OF_THESE = ("tiny", "tiny.train")  # the module tiny itself: wanlab.tiny_path
 
 IMPORT_NAMES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}

@@ -59,13 +59,15 @@ def test_runs_that_start_at_the_same_sigma_share_step_0() -> None:
     assert names(solver="euler")[0] != first  # it tells the model 1000, the others 999
 
 
-@pytest.mark.parametrize("name", [s.name for s in declared().values() if s.affects == "result"])
+@pytest.mark.parametrize(
+    "name", [s.name for s in declared().values() if s.affects == "result" and not s.name.endswith("_percent")]
+)
 def test_every_setting_that_changes_the_result_changes_names(name: str) -> None:
     other = {"prompt": "x", "negative_prompt": "x", "solver": "euler", "steps": 9, "cfg": 4.5, "shift": 3.5}.get(name)
     if other is None:
         other = declared()[name].default + (16 if name in ("width", "height") else 4)
-    assert names()[1:] != names(**{name: other})[1:]
-    assert not set(names()[1:]) & set(names(**{name: other})[1:])
+    base = {name.split(".")[0]: True} if "." in name else {}  # a technique is on in both
+    assert not set(names(**base)[1:]) & set(names(**base, **{name: other})[1:])
 
 
 @pytest.mark.parametrize("name", [s.name for s in declared().values() if s.affects != "result"])
@@ -85,8 +87,8 @@ def test_names_agree_before_a_fork_and_differ_from_it_on() -> None:
 
 
 def test_the_negative_prompt_is_no_part_of_a_name_at_cfg_1() -> None:
-    assert in_force(Settings(cfg=1.0, negative_prompt="x")) == in_force(Settings(cfg=1.0))
-    assert in_force(Settings(cfg=2.0, negative_prompt="x")) != in_force(Settings(cfg=2.0))
+    assert in_force(Settings(cfg=1.0, negative_prompt="x"), 0) == in_force(Settings(cfg=1.0), 0)
+    assert in_force(Settings(cfg=2.0, negative_prompt="x"), 0) != in_force(Settings(cfg=2.0), 0)
 
 
 def test_all_names_of_a_run_are_different() -> None:

@@ -7,17 +7,21 @@ Each field says what it `affects`:
 - "clip": only how the finished clip is written.
 
 and its `scope`: "step" settings may change in the middle of a run (`run.fork`), "run" settings may not.
+
+A group of settings may be off, as techniques are: it is then None and has no values. One of its settings, or its name
+with True, turns it on (`{"feta.weight": 4}`, `feta=True`), its name with False turns it off.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from wanlab.errors import SettingsError
@@ -78,6 +82,18 @@ class Asked(Declared):
         raise SettingsError(message)
 
 
+def _switched(value: Any) -> Any:
+    if value is True or value is False:
+        return {} if value else None
+    if value is None or isinstance(value, Declared | Mapping):
+        return value
+    raise ValueError("it must be True, False or a mapping of its settings.")
+
+
+# For a group that is off until one of its settings is given: `feta: Annotated[FetaSettings | None, SWITCH] = None`.
+SWITCH = BeforeValidator(_switched)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One declared setting: all that widgets, flags, columns and docs need to know."""
@@ -98,14 +114,36 @@ class Setting:
 
 
 @cache
-def declarations(model: type[BaseModel], prefix: str = "") -> Mapping[str, Setting]:
+def declarations(model: type[Declared], prefix: str = "") -> dict[str, Setting]:
     """Every setting by its dotted name, in the order of declaration."""
     found: dict[str, Setting] = {}
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= dict(declarations(field.annotation, f"{prefix}{name}."))
+        group = group_of(field)
+        if group:
+            found |= dict(declarations(group, f"{prefix}{name}."))
         else:
             found[prefix + name] = _setting(prefix + name, field)
+    return found
+
+
+def group_of(field: FieldInfo) -> type[Declared] | None:
+    """The group of settings that this field holds, on or off; None for a single setting."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Declared)), None)
+
+
+@cache
+def switches(model: type[Declared]) -> dict[str, Setting]:
+    """The groups that may be off, by name, each as a setting that is True or False."""
+    found = {}
+    for name, field in model.model_fields.items():
+        group = group_of(field)
+        if group and field.default is None:
+            members = declarations(group).values()
+            scope: Scope = "step" if all(member.scope == "step" for member in members) else "run"
+            affects = next(iter(members)).affects
+            about = " ".join((inspect.getdoc(group) or "").split())
+            found[name] = Setting(name, False, about, bool, (), None, None, None, None, "", affects, scope, "")
     return found
 
 
@@ -116,7 +154,7 @@ def _setting(name: str, field: FieldInfo) -> Setting:
     return Setting(name, field.default, field.description or "", kind, choices, **extra)
 
 
-def unknown(name: str, model: type[BaseModel]) -> str:
+def unknown(name: str, model: type[Declared]) -> str:
     """The sentence that refuses a name, with the nearest ones."""
     known = list(declarations(model))
     group = [full for full in known if full.startswith(f"{name}.")]
@@ -128,12 +166,12 @@ def unknown(name: str, model: type[BaseModel]) -> str:
 
 
 def flatten(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values, in the order of declaration."""
+    """Dotted names and values, in the order of declaration, without those of groups that are off."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from flatten(value, f"{prefix}{name}.")
-        else:
+        elif not group_of(type(model).model_fields[name]):
             yield prefix + name, value
 
 
@@ -149,7 +187,7 @@ def _plain(value: Any) -> Any:
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 
 
-def _sentence(problem: Any, model: type[BaseModel]) -> str:
+def _sentence(problem: Any, model: type[Declared]) -> str:
     """One of pydantic's errors as: setting, value, rule, way out."""
     name = ".".join(str(part) for part in problem["loc"])
     kind, context = problem["type"], problem.get("ctx", {})

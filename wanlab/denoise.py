@@ -6,7 +6,7 @@ computed is in the store.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.solver import Solver
 from wanlab.store import StepStore, Stored
+from wanlab.techniques import attached
 from wanlab.timeline import Timeline
 
 
@@ -25,7 +26,8 @@ from wanlab.timeline import Timeline
 class Step:
     """One step of a run: latents before and after it (1, 16, t, h, w), and the velocity the model predicted between.
 
-    `seconds` were measured when the velocity was computed, which for a `reused` one was in an earlier run.
+    `seconds` were measured when the velocity was computed, which for a `reused` one was in an earlier run, and so were the
+    `notes` of techniques: numbers by name, such as FETA's mean factor.
     """
 
     index: int
@@ -35,6 +37,7 @@ class Step:
     after: Tensor
     reused: bool
     seconds: float
+    notes: Mapping[str, float]
 
     @property
     def clean(self) -> Tensor:
@@ -58,11 +61,12 @@ def denoise(
         if stored is None:
             if only_stored:
                 return
-            began = clock(model.device)
-            velocity = guided(model, timeline.at(index), x, solver.timesteps[index])
-            stored = Stored(velocity, clock(model.device) - began)
+            began, settings = clock(model.device), timeline.at(index)
+            with attached(settings, index, model.transformer) as notes:
+                velocity = guided(model, settings, x, solver.timesteps[index])
+            stored = Stored(velocity, clock(model.device) - began, notes)
             store.put(name, stored)
         velocity = stored.velocity.to(model.device)
         after = solver.step(velocity, x)
-        yield Step(index, float(solver.grid.sigmas[index]), x, velocity, after, reused, stored.seconds)
+        yield Step(index, float(solver.grid.sigmas[index]), x, velocity, after, reused, stored.seconds, stored.notes)
         x = after

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from wanlab.declare import KINDS, Declared, Setting, number
+from wanlab.declare import KINDS, Declared, Setting, group_of, number, switches
 from wanlab.settings import ModelSettings, Settings, declared
 
 # Where runs are kept when nobody says where.
@@ -47,6 +47,13 @@ scope *run* hold for all steps. (A fork may change those that affect the clip to
 **Affects** says what a setting changes. *result*: the velocities that the model predicts, and so the clip; another value
 is another run. *cost*: only seconds and memory. *clip*: only how the finished clip is written; no step is computed again.
 
+A group with a switch (`feta`) is a technique, and off until one of its settings or the switch is given:
+
+```python
+run = lab.run("a red circle", {{"feta.weight": 4}})
+run = lab.run("a red circle", feta=True)                # as declared
+```
+
 The defaults suit the tiny Wan. Other models bring their own: `lab.settings` shows those in force.
 """
 
@@ -62,6 +69,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """
     for title, about, settings in _groups():
         group = parser.add_argument_group(title, about)
+        if title in switches(Settings):
+            group.add_argument(
+                f"--{title}", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help="On, as declared, or off."
+            )
         for setting in settings:
             _add_flag(group.add_argument, setting, f"{_values(setting)}; default {_shown(setting.default)}")
 
@@ -76,7 +87,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 def changes_from(given: argparse.Namespace, model: type[Declared] = Settings) -> dict[str, Any]:
     """The settings whose flags were given, by dotted name; a value that is no number stays text, for Settings to refuse."""
     values = vars(given)
-    return {name: _read(values[name], setting.kind) for name, setting in declared(model).items() if name in values}
+    known = switches(model) | declared(model)  # a switch first: what is said of its settings holds
+    return {name: _read(values[name], setting.kind) for name, setting in known.items() if name in values}
 
 
 def settings_text() -> str:
@@ -115,8 +127,7 @@ def _groups() -> list[tuple[str, str, list[Setting]]]:
 def _class_of(group: str) -> type[Declared]:
     model: type[Declared] = Settings
     for name in group.split(".") if group else []:
-        inner: Any = model.model_fields[name].annotation
-        model = inner
+        model = group_of(model.model_fields[name]) or model
     return model
 
 

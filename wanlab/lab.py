@@ -12,6 +12,7 @@ import torch
 
 from wanlab import show
 from wanlab.bench import Bench
+from wanlab.declare import switches
 from wanlab.errors import SettingsError
 from wanlab.knobs import LAB_FOLDER
 from wanlab.plan import Plan, make_plan
@@ -124,7 +125,8 @@ def _show_settings(method: Any) -> Any:
     own = [
         parameter for parameter in inspect.signature(method).parameters.values() if parameter.kind is not parameter.VAR_KEYWORD
     ]
-    plain = [setting for setting in declared().values() if "." not in setting.name and setting.name != "prompt"]
+    known = (declared() | switches(Settings)).values()
+    plain = [setting for setting in known if "." not in setting.name and setting.name != "prompt"]
     keywords = [inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=s.default, annotation=s.kind) for s in plain]
     named.__signature__ = inspect.Signature([*own, *keywords])  # type: ignore[attr-defined]
     return named

@@ -13,6 +13,7 @@ import hashlib
 import json
 from typing import Any
 
+from wanlab.declare import switches
 from wanlab.schedule import Grid, grid
 from wanlab.settings import Settings, declared
 from wanlab.timeline import Timeline
@@ -30,12 +31,20 @@ def digest(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def in_force(settings: Settings) -> dict[str, Any]:
-    """The settings that change the velocity of a step, by dotted name, without those that have no effect there."""
-    values = settings.flat()
-    held = {name: values[name] for name, one in declared().items() if one.affects == "result" and name not in GRID}
+def in_force(settings: Settings, step: int) -> dict[str, Any]:
+    """The settings that change the velocity of this step, by dotted name, without those that have no effect there."""
+    known = declared()
+    held = {name: value for name, value in settings.flat().items() if known[name].affects == "result" and name not in GRID}
     if settings.cfg == 1:  # no negative pass is made
         del held["negative_prompt"]
+    acting = settings.acting(step)
+    for group in switches(Settings):
+        silent = ("start_percent", "end_percent")  # they only say whether it acts
+        held = {
+            name: value
+            for name, value in held.items()
+            if not name.startswith(f"{group}.") or (group in acting and not name.endswith(silent))
+        }
     return held
 
 
@@ -59,6 +68,6 @@ def step_names(model: str, timeline: Timeline) -> list[str]:
     names = []
     for step in range(settings.steps):
         where = [float(levels.sigmas[step]), float(levels.timesteps[step])]
-        names.append(digest(state, where, in_force(timeline.at(step))))
+        names.append(digest(state, where, in_force(timeline.at(step), step)))
         state = digest(names[-1], move(settings.solver, levels, step), step if stochastic else None)
     return names

@@ -14,6 +14,7 @@ from wanlab.timeline import Timeline
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -36,6 +37,13 @@ class PlannedRun:
         """Passes of the model per step: two with guidance, one at cfg 1, none for a step that is reused."""
         cfgs = (self.timeline.at(step).cfg for step in range(len(self.reused)))
         return tuple(0 if reused else 1 + (cfg != 1) for reused, cfg in zip(self.reused, cfgs, strict=True))
+
+    @cached_property
+    def techniques(self) -> Mapping[str, tuple[bool, ...]]:
+        """On which steps the techniques act, for those that act anywhere."""
+        acting = [self.timeline.at(step).acting(step) for step in range(len(self.reused))]
+        names = dict.fromkeys(name for acts in acting for name in acts)
+        return {name: tuple(name in acts for acts in acting) for name in names}
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Plan:
         return pandas.DataFrame(rows)
 
     def steps(self, run: int = 0) -> pandas.DataFrame:
-        """A row a step of one of the runs: sigma, timestep, cfg, whether it is reused, passes of the model."""
+        """A row a step of one of the runs: sigma, timestep, cfg, reused or not, passes, which techniques act on it."""
         import pandas
 
         planned = self.runs[run]
@@ -70,17 +78,28 @@ class Plan:
             "cfg": [planned.timeline.at(step).cfg for step in range(len(planned.passes))],
             "reused": planned.reused,
             "passes": planned.passes,
+            **planned.techniques,
         }
         return pandas.DataFrame(columns).rename_axis("step")
 
     def show(self) -> Figure:
-        """Draw the noise level of every step; hollow marks are steps that are reused from the store."""
+        """Draw the noise level of every step, and beneath where techniques act.
+
+        Hollow marks are steps that are reused from the store.
+        """
         from matplotlib import pyplot
 
-        figure = pyplot.figure(figsize=(7, 3.2), layout="constrained", facecolor="none")
+        strips = [(index, name, acts) for index, run in enumerate(self.runs) for name, acts in run.techniques.items()]
+        height = 0.25 * len(strips)
+        figure = pyplot.figure(figsize=(7, 3.2 + height), layout="constrained", facecolor="none")
         pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
-        axes = figure.add_subplot(facecolor="none")
         gray = "#808890"
+        if strips:
+            axes, beneath = figure.subplots(2, sharex=True, height_ratios=[3, height])
+            _draw_strips(beneath, strips)
+            bottom = beneath
+        else:
+            axes = bottom = figure.add_subplot()
         for index, run in enumerate(self.runs):
             label = ", ".join(f"{name} {value}" for name, value in run.changes.items()) or "base"
             steps = range(len(run.passes))
@@ -90,11 +109,13 @@ class Plan:
             )
             faces = ["none" if reused else line.get_color() for reused in run.reused]
             axes.scatter(steps, sigmas[:-1], facecolors=faces, edgecolors=line.get_color(), zorder=3)
-        axes.set_xlabel("step", color=gray)
+        bottom.set_xlabel("step", color=gray)
         axes.set_ylabel("sigma (noise level)", color=gray)
-        axes.tick_params(colors=gray)
-        for spine in axes.spines.values():
-            spine.set_color(gray)
+        for part in {axes, bottom}:
+            part.set_facecolor("none")
+            part.tick_params(colors=gray)
+            for spine in part.spines.values():
+                spine.set_color(gray)
         axes.legend(frameon=False, labelcolor=gray)
         return figure
 
@@ -107,6 +128,14 @@ class Plan:
         self.show().savefig(drawing, format="svg")
         picture = drawing.getvalue()
         return picture[picture.index("<svg") :] + self.table().fillna("").to_html(index=False)
+
+
+def _draw_strips(axes: Axes, strips: Sequence[tuple[int, str, tuple[bool, ...]]]) -> None:
+    """A line for each technique of each run, in the color of the run: a bar over the steps on which it acts."""
+    for line, (index, _, acts) in enumerate(strips):
+        axes.broken_barh([(step - 0.5, 1) for step, act in enumerate(acts) if act], (line - 0.35, 0.7), color=f"C{index}")
+    axes.set_yticks(range(len(strips)), [name for _, name, _ in strips])
+    axes.set_ylim(len(strips) - 0.5, -0.5)
 
 
 def make_plan(model: str, timelines: Sequence[tuple[Timeline, Mapping[str, Any]]], stored: Callable[[str], bool]) -> Plan:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from wanlab import show
 from wanlab.bench import Bench
 from wanlab.clip import Clip, contact_sheet
+from wanlab.declare import switches
 from wanlab.denoise import Step, denoise
 from wanlab.errors import SettingsError
 from wanlab.failures import Failure
@@ -29,6 +30,9 @@ from wanlab.names import ENGINE, step_names
 from wanlab.progress import progress
 from wanlab.settings import Settings, declared
 from wanlab.timeline import Timeline
+
+if TYPE_CHECKING:
+    import pandas
 
 _PACKAGES = ("wanlab", "torch", "diffusers", "transformers", "safetensors", "numpy")
 
@@ -175,7 +179,16 @@ class Steps(Sequence[Step]):
         """A scrubber over the clean estimates: quick previews by a linear map, or with `full` decoded by the VAE."""
         steps = list(self)
         preview = self._run._bench.model.decode if full else _preview(self._run)
-        captions = [f"velocity {step.velocity.float().std():.2f}, {step.seconds:.2f} s" for step in steps]
+        captions = [
+            ", ".join(
+                [
+                    f"velocity {step.velocity.float().std():.2f}",
+                    *(f"{name} {value:.3f}" for name, value in step.notes.items()),
+                    f"{step.seconds:.2f} s",
+                ]
+            )
+            for step in steps
+        ]
         return show.steps_page(
             [preview(step.clean) for step in steps],
             captions,
@@ -183,6 +196,22 @@ class Steps(Sequence[Step]):
             frame_rate=self._run.settings.clip.frame_rate,  # not of the clip, which would have to be decoded
             title=self._run.settings.prompt,
         )
+
+    def table(self) -> pandas.DataFrame:
+        """A row a step: sigma, standard deviation of the velocity, seconds, reused, and what techniques measured (`feta`)."""
+        import pandas
+
+        rows = [
+            {
+                "sigma": step.sigma,
+                "velocity": float(step.velocity.float().std()),
+                "seconds": step.seconds,
+                "reused": step.reused,
+                **step.notes,
+            }
+            for step in self
+        ]
+        return pandas.DataFrame(rows).rename_axis("step")
 
     def __repr__(self) -> str:
         return f"Steps({len(self)} of {self._run.settings.steps} steps of run {self._run.id})"
@@ -315,8 +344,11 @@ def _notable(timeline: Timeline) -> dict[str, Any]:
     """The settings that everybody wants to see, then those that are not as declared, then forks."""
     values, known = timeline.settings.flat(), declared()
     always = ("steps", "cfg", "shift", "solver", "seed")
+    groups = switches(Settings)
     shown = {
-        name: value for name, value in values.items() if name != "prompt" and (name in always or value != known[name].default)
+        name: value
+        for name, value in values.items()
+        if name != "prompt" and (name in always or name.split(".")[0] in groups or value != known[name].default)
     }
     return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
 

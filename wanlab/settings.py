@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from wanlab.declare import Asked, Declared, Setting, declarations, flatten, knob, unknown
+from wanlab.declare import SWITCH, Asked, Declared, Setting, declarations, flatten, knob, switches, unknown
 from wanlab.errors import SettingsError
 
 
@@ -83,6 +83,74 @@ class ClipSettings(Declared):
 
         safe_prefix(value)
         return value
+
+
+def _start(comfy: str = "") -> Any:
+    return knob(
+        0.0,
+        "Where it begins to act, as a fraction of the steps: at step i from i / steps >= start_percent on.",
+        affects="result",
+        scope="step",
+        low=0,
+        high=1,
+        step=0.05,
+        comfy=comfy,
+    )
+
+
+def _end(comfy: str = "") -> Any:
+    return knob(
+        1.0,
+        "Where it ends: step i is acted on while i / steps is at most end_percent.",
+        affects="result",
+        scope="step",
+        low=0,
+        high=1,
+        step=0.05,
+        comfy=comfy,
+    )
+
+
+class PartSettings(Declared):
+    """What a technique acts on: a part of the steps."""
+
+    start_percent: float = _start()
+    end_percent: float = _end()
+
+    @field_validator("end_percent")
+    @classmethod
+    def _check_part(cls, value: float, info: ValidationInfo) -> float:
+        start = info.data.get("start_percent", 0.0)
+        if value < start:
+            raise ValueError(f"it must not be less than start_percent, which is {start}.")
+        return value
+
+    def acts(self, step: int, settings: Settings) -> bool:
+        """Whether it acts on this step of a run with these settings."""
+        return self.start_percent <= step / settings.steps <= self.end_percent
+
+
+class FetaSettings(PartSettings):
+    """Enhance-A-Video: frames are made to look at each other more, for steadier clips with more detail."""
+
+    start_percent: float = _start("WanVideoEnhanceAVideo.start_percent")
+    end_percent: float = _end("WanVideoEnhanceAVideo.end_percent")
+    weight: float = knob(
+        2.0,
+        "How much the attention between frames is enhanced: in every block the output of self-attention is multiplied by "
+        "max(1, (frames + weight) times the mean attention between different frames), in latent frames. The authors use 4 "
+        "for Wan.",
+        affects="result",
+        scope="step",
+        low=0,
+        high=100,
+        step=0.5,
+        comfy="WanVideoEnhanceAVideo.weight",
+    )
+
+    def acts(self, step: int, settings: Settings) -> bool:
+        """As for all parts; a single frame has no other one to look at."""
+        return settings.frames > 1 and super().acts(step, settings)
 
 
 class Settings(Asked):
@@ -184,6 +252,8 @@ class Settings(Asked):
     )
     clip: ClipSettings = ClipSettings()
 
+    feta: Annotated[FetaSettings | None, SWITCH] = None
+
     @field_validator("prompt", "negative_prompt")
     @classmethod
     def _check_text(cls, value: str) -> str:
@@ -202,18 +272,26 @@ class Settings(Asked):
     def but(self, changes: Mapping[str, Any]) -> Settings:
         """A copy with some settings changed, named with dots ("cfg", "clip.frame_rate"); raises SettingsError."""
         values = self.model_dump()
-        for name, value in changes.items():
+        for name, value in sorted(changes.items(), key=lambda change: change[0].count(".")):  # switches before their settings
             check_name(name)
             *groups, last = name.split(".")
             place = values
             for group in groups:
+                if not isinstance(place[group], dict):  # a group that is off is turned on
+                    place[group] = {}
                 place = place[group]
-            place[last] = value
+            if value is not True or not isinstance(place.get(last), dict):  # a group that is on stays as it is
+                place[last] = value
         return Settings(**values)
 
     def flat(self) -> dict[str, Any]:
         """All values by dotted name, in the order of declaration."""
         return dict(flatten(self))
+
+    def acting(self, step: int) -> dict[str, PartSettings]:
+        """The techniques that act on this step, by the names of their groups."""
+        groups = {name: getattr(self, name) for name in switches(Settings)}
+        return {name: group for name, group in groups.items() if group is not None and group.acts(step, self)}
 
     @property
     def latent_frames(self) -> int:
@@ -248,14 +326,14 @@ class ModelSettings(Asked):
         return value
 
 
-def declared(model: type[Declared] = Settings) -> Mapping[str, Setting]:
+def declared(model: type[Declared] = Settings) -> dict[str, Setting]:
     """Every setting by its dotted name, in the order of declaration."""
     return declarations(model)
 
 
 def check_name(name: str) -> Setting:
-    """The declaration of this setting, or a SettingsError that names the nearest ones."""
-    known = declared()
+    """The declaration of this setting, or of the group that it turns on or off; SettingsError names the nearest ones."""
+    known = declared() | switches(Settings)
     if name in known:
         return known[name]
     raise SettingsError(unknown(name, Settings))

@@ -1,9 +1,9 @@
 """The step store: a dict from step name to velocity, as files that never change.
 
 A file appears by renaming, so any number of kernels can share the folder without locks; two that compute the same step
-write the same file. It is a safetensors file whose metadata hold the seconds of the computation and a BLAKE2b
-checksum over the whole file (safetensors has none of its own): a file with a flipped byte counts as missing, and the
-step is computed again. Files are read by bytes, not memory-mapped: truncating a mapped file would kill the kernel.
+write the same file. It is a safetensors file whose metadata hold the seconds of the computation, the notes of techniques
+and a BLAKE2b checksum over the whole file (safetensors has none of its own): a file with a flipped byte counts as missing,
+and the step is computed again. Files are read by bytes, not memory-mapped: truncating a mapped file would kill the kernel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -30,10 +30,11 @@ _DEAR = 0.5  # seconds; waiting for the disk takes about a hundredth of that
 
 @dataclass(frozen=True)
 class Stored:
-    """A velocity (b, 16, t, h, w) and what it cost when it was computed."""
+    """A velocity (b, 16, t, h, w), what it cost when it was computed, and what techniques measured then, by their names."""
 
     velocity: Tensor
     seconds: float
+    notes: Mapping[str, float] = field(default_factory=dict)
 
 
 def _sum(content: bytes) -> str:
@@ -54,7 +55,7 @@ class StepStore:
 
     def put(self, name: str, step: Stored) -> None:
         """Store a step; raises FileError when the disk is full, leaving nothing half-written."""
-        metadata = {"name": name, "seconds": repr(step.seconds), "checksum": _BLANK}
+        metadata = {"name": name, "seconds": repr(step.seconds), "notes": json.dumps(dict(step.notes)), "checksum": _BLANK}
         blank = save({"velocity": step.velocity.detach().cpu().contiguous()}, metadata)
         content = blank.replace(f'"checksum":"{_BLANK}"'.encode(), f'"checksum":"{_sum(blank)}"'.encode(), 1)
         file = self._file(name)
@@ -76,7 +77,8 @@ class StepStore:
             blank = content.replace(f'"checksum":"{checksum}"'.encode(), f'"checksum":"{_BLANK}"'.encode(), 1)
             if _sum(blank) == checksum and metadata["name"] == name:
                 # cloned, since a tensor at an unaligned address gives slightly other results
-                return Stored(load(content)["velocity"].clone(), float(metadata["seconds"]))
+                notes = json.loads(metadata.get("notes", "{}"))
+                return Stored(load(content)["velocity"].clone(), float(metadata["seconds"]), notes)
         warnings.warn(f"{file} is damaged; its step is computed again.", stacklevel=2)
         return None
 
