@@ -12,6 +12,7 @@ from wanlab.bench import Bench
 from wanlab.declare import switches
 from wanlab.denoise import Step, denoise
 from wanlab.errors import SettingsError
+from wanlab.lab import compare
 from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.plan import make_plan
@@ -137,6 +138,16 @@ def test_the_planned_calls_are_the_counted_ones(
         assert plan.runs[0].reused == tuple(step.reused for step in steps)
         acts = plan.steps().get(name)
         assert (acts is None) == (not settings.flat().get(f"{name}.start_percent", 1) >= 0 or getattr(settings, name) is None)
+
+
+@every
+def test_a_comparison_says_which_runs_have_it(bench: Bench, small: Make, name: str) -> None:
+    setting, value = next(iter(ROWS[name].items()))
+    runs = [perform(bench, Timeline(settings)) for settings in (small(), small(**ROWS[name]), small(**{setting: 1.0}))]
+    page = compare(*runs)
+    for label in (f"{name} off", f"{name} on, {setting} {value}", f"{name} on, {setting} 1.0"):
+        assert label in page.html
+    assert f"{name}.start_percent" not in page.text
 
 
 @every

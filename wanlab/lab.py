@@ -144,7 +144,10 @@ def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
         raise SettingsError("compare() needs at least one run.")
     rows = [_facts_shown(run) for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    different = [name for name in names if len({row.get(name, "") for row in rows}) > 1]
+    groups = tuple(f"{name}." for name in switches(Settings))  # of runs without the technique it is enough that it is off
+    different = [
+        name for name in names if len({row.get(name, "") for row in rows if name in row or not name.startswith(groups)}) > 1
+    ]
     told = [name for name in different if name not in ("seconds", "steps reused", "run")]
     labels = [_label(row, told) or f"run {number}" for number, row in enumerate(rows, 1)]
     tiles = [show.Tile(run.clip.frames, label) for run, label in zip(runs, labels, strict=True)]
@@ -156,7 +159,8 @@ def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
 def _facts_shown(run: Run) -> dict[str, str]:
     forks = {f"{name} from step {at}": str(value) for at, changes in run.timeline.forks for name, value in changes}
     facts = {"seconds": f"{run.seconds:.2f}", "steps reused": str(run.steps_reused), "run": run.id}
-    return {name: str(value) for name, value in run.settings.flat().items()} | forks | facts
+    techniques = {name: "off" if getattr(run.settings, name) is None else "on" for name in switches(Settings)}
+    return techniques | {name: str(value) for name, value in run.settings.flat().items()} | forks | facts
 
 
 def _label(row: Mapping[str, str], names: Sequence[str]) -> str:
