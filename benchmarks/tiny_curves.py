@@ -48,7 +48,12 @@ def main() -> None:
         for part in PARTS:
             found = rows(stage, part)
             if found:
-                axes.plot([before + row["step"] for row in found], [row["loss"] for row in found], label=part)
+                axes.plot(
+                    [before + row["step"] for row in found],
+                    [row["loss"] for row in found],
+                    label=part,
+                    color=f"C{PARTS.index(part)}",
+                )
                 before, minutes = before + found[-1]["step"], minutes + found[-1]["seconds"] / 60
         axes.set(title=f"{title}: {minutes:.0f} min", xlabel="step", ylabel="loss", yscale="log")
         axes.grid(alpha=0.3, which="both")

@@ -20,7 +20,7 @@ SETTINGS = Settings(width=64, height=64, frames=9, steps=4, seed=11)
 
 
 def velocities(model: Model) -> list[list[float]]:
-    """Mean, standard deviation and three values of the velocity of each step, for cfg 5 from pure noise."""
+    """Mean, standard deviation and three values of the velocity of each step, at the declared cfg, from pure noise."""
     from tempfile import TemporaryDirectory
 
     from wanlab.denoise import denoise

@@ -33,7 +33,7 @@ def lab(model: Model, bench: Bench) -> wl.Lab:
 def test_a_run_is_a_row_a_folder_and_a_clip(lab: wl.Lab, small: Make) -> None:
     run = lab.run(small(), {"clip.frame_rate": 8})
     row = lab.log.loc[run.id]
-    assert (row["status"], row["steps"], row["cfg"], row["clip.frame_rate"]) == ("done", 6, 5.0, 8.0)
+    assert (row["status"], row["steps"], row["cfg"], row["clip.frame_rate"]) == ("done", 6, 3.0, 8.0)
     assert row["steps_reused"] == 0
     assert row["seconds"] == pytest.approx(
         sum(row[f"seconds.{stage}"] for stage in ("load", "encode", "denoise", "decode", "save"))
@@ -313,7 +313,7 @@ def test_the_plan_knows_the_calls_and_what_is_reused(lab: wl.Lab, small: Make, c
 def test_compare_shows_the_settings_that_differ(lab: wl.Lab, small: Make) -> None:
     run = lab.run(small())
     page = wl.compare(run, lab.run(small(), cfg=2.0), mode="wipe")
-    assert "cfg 5.0" in page.text
+    assert "cfg 3.0" in page.text
     assert "cfg 2.0" in page.text
     assert "seed" not in page.html.split("<table")[1].split("</table")[0]
 

@@ -106,14 +106,14 @@ def test_flat_settings_and_back_are_equal() -> None:
 
 
 def test_a_fork_holds_from_its_step_on() -> None:
-    line = Timeline(Settings()).fork(5, {"cfg": 3.0}).fork(8, {"prompt": "x"})
-    assert [line.at(k).cfg for k in (4, 5, 19)] == [5.0, 3.0, 3.0]
+    line = Timeline(Settings()).fork(5, {"cfg": 4.0}).fork(8, {"prompt": "x"})
+    assert [line.at(k).cfg for k in (4, 5, 19)] == [3.0, 4.0, 4.0]
     assert [line.at(k).prompt == "x" for k in (7, 8)] == [False, True]
 
 
 def test_a_later_fork_at_an_earlier_step_has_the_last_word() -> None:
-    line = Timeline(Settings()).fork(8, {"cfg": 3.0}).fork(5, {"cfg": 2.0})
-    assert [line.at(k).cfg for k in (4, 5, 8, 19)] == [5.0, 2.0, 2.0, 2.0]
+    line = Timeline(Settings()).fork(8, {"cfg": 4.0}).fork(5, {"cfg": 2.0})
+    assert [line.at(k).cfg for k in (4, 5, 8, 19)] == [3.0, 2.0, 2.0, 2.0]
 
 
 def test_a_fork_at_step_0_is_another_run_and_may_change_anything() -> None:

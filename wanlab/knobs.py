@@ -31,7 +31,7 @@ A setting has one dotted name everywhere: in Python, on the command line, as a c
 ```python
 run = lab.run("a red circle moves right on a blue background", steps=20)  # by name
 run = lab.run("a red circle", {{"clip.frame_rate": 8}})                     # names with a dot go in a mapping
-softer = run.fork(12, cfg=3.0)                                            # from step 12 on
+softer = run.fork(12, cfg=1.5)                                            # from step 12 on
 ```
 
 ```shell

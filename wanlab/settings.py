@@ -213,7 +213,7 @@ class Settings(Asked):
         comfy="WanVideoSampler.steps",
     )
     cfg: float = knob(
-        5.0,
+        3.0,
         "Classifier-free guidance: how far the prediction is pushed from the negative prompt to the prompt, "
         "v = v_neg + cfg (v_pos - v_neg). "
         "1 needs no negative pass and takes half the time.",
