@@ -1,4 +1,4 @@
-"""What techniques cost and change: `python benchmarks/sampler.py [PAIRS]`, on the tiny model, 17 frames, 20 steps, cfg 5.
+"""What techniques cost and change: `python benchmarks/sampler.py [PAIRS]`, on the tiny model as declared.
 
 The plain run and the run with the technique are made in turn, each step computed, PAIRS times (default 5); the ratio of their
 seconds is the median of the pairs. The error is that of the final latents, root mean square over that of the plain ones.

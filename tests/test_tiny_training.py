@@ -6,6 +6,7 @@ import math
 import random
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -121,11 +122,8 @@ def test_the_fast_way_is_the_exact_one_but_for_rounding() -> None:
     found = []
     for fast in (False, True):
         model = transformer._count_padding(WanTransformer3DModel.from_pretrained(WEIGHTS / "transformer"))
-        if fast:
-            products = transformer._hasten(model)
-            with products():
-                velocity = model(x, torch.tensor([900.0, 300.0]), text, return_dict=False)[0]
-        else:
+        products = transformer._hasten(model) if fast else nullcontext
+        with products():
             velocity = model(x, torch.tensor([900.0, 300.0]), text, return_dict=False)[0]
         velocity.square().mean().backward()
         gradient = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])

@@ -15,7 +15,6 @@ with True, turns it on (`{"feta.weight": 4}`, `feta=True`), its name with False 
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -142,8 +141,9 @@ def switches(model: type[Declared]) -> dict[str, Setting]:
             members = declarations(group).values()
             scope: Scope = "step" if all(member.scope == "step" for member in members) else "run"
             affects = next(iter(members)).affects
-            about = " ".join((inspect.getdoc(group) or "").split())
-            found[name] = Setting(name, False, about, bool, (), None, None, None, None, "", affects, scope, "")
+            found[name] = Setting(
+                name, False, "On, as declared, or off.", bool, (), None, None, None, None, "", affects, scope, ""
+            )
     return found
 
 
@@ -165,13 +165,13 @@ def unknown(name: str, model: type[Declared]) -> str:
     return f"{name} is not a setting; {hint}"
 
 
-def flatten(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(model: Declared, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted names and values, in the order of declaration, without those of groups that are off."""
     for name in type(model).model_fields:
         value = getattr(model, name)
-        if isinstance(value, BaseModel):
+        if isinstance(value, Declared):
             yield from flatten(value, f"{prefix}{name}.")
-        elif not group_of(type(model).model_fields[name]):
+        elif name not in switches(type(model)):
             yield prefix + name, value
 
 

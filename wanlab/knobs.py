@@ -69,11 +69,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """
     for title, about, settings in _groups():
         group = parser.add_argument_group(title, about)
-        if title in switches(Settings):
-            group.add_argument(
-                f"--{title}", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help="On, as declared, or off."
-            )
-        for setting in settings:
+        switch = [one for name, one in switches(Settings).items() if name == title]
+        for setting in [*switch, *settings]:
             _add_flag(group.add_argument, setting, f"{_values(setting)}; default {_shown(setting.default)}")
 
 
@@ -87,7 +84,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 def changes_from(given: argparse.Namespace, model: type[Declared] = Settings) -> dict[str, Any]:
     """The settings whose flags were given, by dotted name; a value that is no number stays text, for Settings to refuse."""
     values = vars(given)
-    known = switches(model) | declared(model)  # a switch first: what is said of its settings holds
+    known = declared(model) | switches(model)
     return {name: _read(values[name], setting.kind) for name, setting in known.items() if name in values}
 
 

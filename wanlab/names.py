@@ -33,19 +33,17 @@ def digest(*parts: Any) -> str:
 
 def in_force(settings: Settings, step: int) -> dict[str, Any]:
     """The settings that change the velocity of this step, by dotted name, without those that have no effect there."""
-    known = declared()
-    held = {name: value for name, value in settings.flat().items() if known[name].affects == "result" and name not in GRID}
-    if settings.cfg == 1:  # no negative pass is made
-        del held["negative_prompt"]
-    acting = settings.acting(step)
-    for group in switches(Settings):
-        silent = ("start_percent", "end_percent")  # they only say whether it acts
-        held = {
-            name: value
-            for name, value in held.items()
-            if not name.startswith(f"{group}.") or (group in acting and not name.endswith(silent))
-        }
-    return held
+    known, groups, acting = declared(), switches(Settings), settings.acting(step)
+
+    def counts(name: str) -> bool:
+        group, _, last = name.partition(".")
+        if group in groups and (group not in acting or last in ("start_percent", "end_percent")):  # these only gate the rest
+            return False
+        if name == "negative_prompt" and settings.cfg == 1:  # no negative pass is made
+            return False
+        return known[name].affects == "result" and name not in GRID
+
+    return {name: value for name, value in settings.flat().items() if counts(name)}
 
 
 def move(solver: str, grid: Grid, step: int) -> tuple[Any, ...]:

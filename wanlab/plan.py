@@ -95,9 +95,8 @@ class Plan:
         pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
         gray = "#808890"
         if strips:
-            axes, beneath = figure.subplots(2, sharex=True, height_ratios=[3, height])
-            _draw_strips(beneath, strips)
-            bottom = beneath
+            axes, bottom = figure.subplots(2, sharex=True, height_ratios=[3, height])
+            _draw_strips(bottom, strips)
         else:
             axes = bottom = figure.add_subplot()
         for index, run in enumerate(self.runs):

@@ -179,19 +179,9 @@ class Steps(Sequence[Step]):
         """A scrubber over the clean estimates: quick previews by a linear map, or with `full` decoded by the VAE."""
         steps = list(self)
         preview = self._run._bench.model.decode if full else _preview(self._run)
-        captions = [
-            ", ".join(
-                [
-                    f"velocity {step.velocity.float().std():.2f}",
-                    *(f"{name} {value:.3f}" for name, value in step.notes.items()),
-                    f"{step.seconds:.2f} s",
-                ]
-            )
-            for step in steps
-        ]
         return show.steps_page(
             [preview(step.clean) for step in steps],
-            captions,
+            [_caption(step) for step in steps],
             [step.sigma for step in steps],
             frame_rate=self._run.settings.clip.frame_rate,  # not of the clip, which would have to be decoded
             title=self._run.settings.prompt,
@@ -351,6 +341,11 @@ def _notable(timeline: Timeline) -> dict[str, Any]:
         if name != "prompt" and (name in always or name.split(".")[0] in groups or value != known[name].default)
     }
     return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
+
+
+def _caption(step: Step) -> str:
+    notes = "".join(f"{name} {value:.3f}, " for name, value in step.notes.items())
+    return f"velocity {step.velocity.float().std():.2f}, {notes}{step.seconds:.2f} s"
 
 
 def _preview(run: Run) -> Preview:

@@ -85,30 +85,17 @@ class ClipSettings(Declared):
         return value
 
 
+def _percent(default: float, help: str, comfy: str) -> Any:
+    return knob(default, help, affects="result", scope="step", low=0, high=1, step=0.05, comfy=comfy)
+
+
 def _start(comfy: str = "") -> Any:
-    return knob(
-        0.0,
-        "Where it begins to act, as a fraction of the steps: at step i from i / steps >= start_percent on.",
-        affects="result",
-        scope="step",
-        low=0,
-        high=1,
-        step=0.05,
-        comfy=comfy,
-    )
+    help = "Where it begins to act, as a fraction of the steps: at step i from i / steps >= start_percent on."
+    return _percent(0.0, help, comfy)
 
 
 def _end(comfy: str = "") -> Any:
-    return knob(
-        1.0,
-        "Where it ends: step i is acted on while i / steps is at most end_percent.",
-        affects="result",
-        scope="step",
-        low=0,
-        high=1,
-        step=0.05,
-        comfy=comfy,
-    )
+    return _percent(1.0, "Where it ends: step i is acted on while i / steps is at most end_percent.", comfy)
 
 
 class PartSettings(Declared):
