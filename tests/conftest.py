@@ -68,9 +68,9 @@ def calls(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seen: list[float] = []
     velocity = model.velocity
 
-    def counted(latents: Any, timestep: Any, text: Any) -> Any:
+    def counted(latents: Any, timestep: Any, text: Any, **told: Any) -> Any:
         seen.append(float(timestep))
-        return velocity(latents, timestep, text)
+        return velocity(latents, timestep, text, **told)
 
     monkeypatch.setattr(model, "velocity", counted)
     return seen

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from wanlab.settings import FetaSettings, Settings
-from wanlab.techniques.feta import cross_frame_intensity, feta_scale
+from wanlab.errors import ModelError
+from wanlab.groups import FetaSettings
+from wanlab.model.model import Model
+from wanlab.outline import Outline
+from wanlab.settings import Settings
+from wanlab.techniques.feta import Feta, cross_frame_intensity, feta_scale
+from wanlab.techniques.technique import Moment
+from wanlab.timeline import Timeline
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "feta.json").read_text())
 CASES = [pytest.param(case, id=case["label"]) for case in REFERENCE["cases"]]
@@ -69,3 +77,43 @@ def test_it_acts_on_the_steps_that_the_percents_mean(gate: dict[str, Any]) -> No
         steps=gate["steps"], feta=FetaSettings(start_percent=gate["start_percent"], end_percent=gate["end_percent"])
     )
     assert [step for step in range(gate["steps"]) if settings.acting(step)] == gate["active_steps"]
+
+
+@pytest.fixture
+def feta(model: Model, small: Callable[..., Settings]) -> Feta:
+    settings = small(**{"feta.weight": 8.0})
+    moment = Moment(0, torch.tensor(900), settings, model, Outline(Timeline(settings), model.facts), {})
+    return Feta(settings.feta, moment)
+
+
+def test_two_branches_in_one_pass_get_the_factors_of_two_passes(model: Model, feta: Feta) -> None:
+    latents = torch.randn(2, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    texts = torch.cat([model.encode("a red circle moves right on a blue background"), model.encode("")])
+    with feta.attach(model.transformer):
+        together = model.velocity(latents, torch.tensor(900), texts)
+        apart = [model.velocity(latents[k : k + 1], torch.tensor(900), texts[k : k + 1]) for k in range(2)]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+    assert not torch.allclose(together, model.velocity(latents, torch.tensor(900), texts), atol=1e-3)
+    blocks = len(model.transformer.blocks)
+    assert len(feta.scales) == 4 * blocks
+    assert feta.moment.notes == {"feta": pytest.approx(float(torch.stack(feta.scales).mean()))}
+
+
+def test_a_step_without_calls_has_no_note(model: Model, feta: Feta) -> None:
+    with feta.attach(model.transformer):
+        pass
+    assert feta.moment.notes == {}
+
+
+@pytest.mark.parametrize(
+    "blocks", [[], [SimpleNamespace(attn2=None)], [SimpleNamespace(attn1=SimpleNamespace(processor=None))]]
+)
+def test_a_transformer_without_wans_attention_is_refused(model: Model, feta: Feta, blocks: list[Any]) -> None:
+    class Other(torch.nn.Module):
+        config = model.transformer.config
+
+    other = Other()
+    other.blocks = blocks
+    with pytest.raises(ModelError, match="feta finds blocks without diffusers' self-attention"), feta.attach(other):
+        pass
+    assert not other._forward_pre_hooks

@@ -70,7 +70,8 @@ def test_each_setting_is_in_help_and_docs(name: str) -> None:
     assert together(f"--{name}") in helped
     assert together(setting.help) in helped
     row = next(line for line in settings_markdown().splitlines() if line.startswith(f"| `{name}` |"))
-    assert f"| {setting.scope} | {setting.affects} | `{setting.comfy}` |" in row
+    comfy = f"`{setting.comfy}`" if setting.comfy else ""
+    assert f"| {setting.scope} | {setting.affects} | {comfy} |" in row
     assert f"**`{name}`**: {setting.help}" in settings_markdown()
 
 

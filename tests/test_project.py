@@ -28,15 +28,17 @@ PACKAGE = ROOT / "wanlab"
 # of a package that is not listed by itself; what is not listed fails.
 LAYERS = (
     ("errors", "failures", "process", "progress"),
-    ("declare", "files"),
+    ("declare", "files", "schedule", "windows", "time_embedding"),
+    ("groups",),
     ("settings",),
-    ("schedule", "timeline"),
-    ("names", "knobs", "containers", "table"),
-    ("log", "plan", "clip", "show"),
+    ("timeline", "skips"),
+    ("outline", "names", "knobs", "containers", "table"),
+    ("log", "clip", "show"),
+    ("plan", "inputs"),
     ("latents", "meter", "solver", "store"),
     ("tiny",),
     ("model",),
-    ("guidance", "techniques"),
+    ("guidance", "techniques", "start", "checks"),
     ("denoise",),
     ("bench",),
     ("run",),
@@ -52,8 +54,10 @@ WITH_TORCH = (
     "solver",
     "store",
     "model.model",
+    "model.condition",
     "guidance",
     "techniques",
+    "start",
     "denoise",
     "bench",
     "run",
@@ -144,7 +148,19 @@ def test_torch_free_modules_stay_torch_free() -> None:
         return module not in TORCH_FREE_OF_THESE and any(module == name or module.startswith(name + ".") for name in WITH_TORCH)
 
     free = [module for module in modules() if not with_torch(module)]
-    assert {"settings", "names", "schedule", "log", "plan", "clip", "show.player", "model.checkpoint", "tiny"} <= set(free)
+    assert {
+        "settings",
+        "names",
+        "schedule",
+        "outline",
+        "skips",
+        "log",
+        "plan",
+        "clip",
+        "show.player",
+        "model.checkpoint",
+        "tiny",
+    } <= set(free)
     failures = python(f"""
 import importlib, json, sys
 from importlib.abc import MetaPathFinder
@@ -233,7 +249,7 @@ def test_the_wheel_holds_the_weights_and_the_scripts() -> None:
     assert packed == lying_there
     assert PACKAGE / "tiny/weights/transformer/diffusion_pytorch_model.safetensors" in packed
     assert all((file.parent / "__init__.py").exists() for file in PACKAGE.rglob("*.py"))
-    assert sum(file.stat().st_size for file in packed) <= 16 * 2**20
+    assert sum(file.stat().st_size for file in packed) <= 32 * 2**20
 
 
 @pytest.mark.parametrize("module", ["wanlab.store", "test_store"])

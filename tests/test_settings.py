@@ -18,7 +18,7 @@ def test_every_setting_says_what_it_affects_when_it_may_change_and_what_it_does(
         assert setting.affects in ("result", "cost", "clip")
         assert setting.scope in ("run", "step")
         assert setting.help.endswith(".")
-        assert setting.default is not None
+        assert (setting.default is None) == setting.optional
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_every_setting_says_what_it_affects_when_it_may_change_and_what_it_does(
         ({"solver": "ddim"}, "solver is 'ddim'; it must be one of unipc, euler, dpm++, dpm++_sde."),
         ({"prompt": None}, "prompt is None; it must be text."),
         ({"prompt": "a\0b"}, "prompt is 'a\\x00b'; it must be text that can be written as UTF-8, without NUL characters."),
-        ({"stepz": 3}, "stepz is not a setting; did you mean steps?"),
+        ({"stepz": 3}, "stepz is not a setting; did you mean steps or end_step or start_step?"),
         ({"clip.frame_rate": 0}, "clip.frame_rate is 0; it must be from 1 to 120 frames/s."),
         ({"clip.rate": 8}, "clip.rate is not a setting; did you mean clip.format or clip.frame_rate or clip.save_output?"),
         ({"frame_rate": 8}, "frame_rate is not a setting; did you mean clip.frame_rate?"),

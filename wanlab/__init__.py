@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wanlab import show
     from wanlab.clip import Clip, read_settings
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
-    from wanlab.lab import Lab, compare
+    from wanlab.lab import Lab, compare, join
     from wanlab.log import RunLog
     from wanlab.plan import Plan
     from wanlab.run import Run
@@ -37,6 +37,7 @@ _HOMES = {
     "SettingsError": "errors",
     "WanlabError": "errors",
     "compare": "lab",
+    "join": "lab",
     "read_settings": "clip",
     "tiny_path": "tiny",
 }
@@ -55,6 +56,7 @@ __all__ = [
     "SettingsError",
     "WanlabError",
     "compare",
+    "join",
     "read_settings",
     "show",
     "tiny_path",

@@ -176,7 +176,7 @@ def _report(run: Run, out: Path | None) -> None:
     if not out and not run.facts["clip"]:
         print("The clip was not written, since clip.save_output is off; give --out or --clip.save_output.")
     peaks = [f"{run.facts[name]:.2f} GiB {kind}" for name, kind in _PEAKS.items() if run.facts.get(name) is not None]
-    reused = f"{run.steps_reused} of {run.settings.steps} steps reused"
+    reused = f"{run.steps_reused} of {len(run.timeline)} steps reused"
     print(f"run {run.id}: {run.seconds:.2f} s, {reused}, peak memory {', '.join(peaks) or 'unknown'}")
 
 

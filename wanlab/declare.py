@@ -15,10 +15,11 @@ with True, turns it on (`{"feta.weight": 4}`, `feta=True`), its name with False 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -41,13 +42,17 @@ def knob(
     multiple_of: int | None = None,
     unit: str = "",
     comfy: str = "",
+    listed: bool = False,
 ) -> Any:
-    """Declare a setting. `low` and `high` are inclusive, `step` is what a slider moves by, `comfy` the ComfyUI name."""
+    """Declare a setting. `low` and `high` are inclusive, `step` is what a slider moves by, `comfy` the ComfyUI name.
+
+    `listed` settings may be a list with a number for each step; `in_bounds` checks these.
+    """
     return Field(
         default,
         description=help,
-        ge=low,
-        le=high,
+        ge=None if listed else low,
+        le=None if listed else high,
         multiple_of=multiple_of,
         json_schema_extra={
             "low": low,
@@ -58,8 +63,18 @@ def knob(
             "affects": affects,
             "scope": scope,
             "comfy": comfy,
+            "listed": listed,
         },
     )
+
+
+def in_bounds(value: float | tuple[float, ...] | None, low: float, high: float) -> None:
+    """ValueError for a number, or one of a list of numbers, that is out of these inclusive bounds."""
+    values = value if isinstance(value, tuple) else () if value is None else (value,)
+    if not all(low <= one <= high for one in values):
+        raise ValueError(
+            f"{'each of its values' if isinstance(value, tuple) else 'it'} must be from {number(low)} to {number(high)}."
+        )
 
 
 class Declared(BaseModel):
@@ -75,7 +90,8 @@ class Asked(Declared):
         try:
             super().__init__(**_plain(values))
         except ValidationError as error:
-            message = "\n".join(_sentence(problem, type(self)) for problem in error.errors())
+            problems = [problem for problem in error.errors() if "tuple[float, ...]" not in problem["loc"]] or error.errors()
+            message = "\n".join(dict.fromkeys(_sentence(problem, type(self)) for problem in problems))
         else:
             return
         raise SettingsError(message)
@@ -91,6 +107,25 @@ def _switched(value: Any) -> Any:
 
 # For a group that is off until one of its settings is given: `feta: Annotated[FetaSettings | None, SWITCH] = None`.
 SWITCH = BeforeValidator(_switched)
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, str):
+        parts = [part for part in re.split(r"[,\s]+", value.strip().strip("[]()")) if part]
+        try:
+            value = [float(part) for part in parts]
+        except ValueError:
+            return value
+        if len(value) == 1:
+            return value[0]
+    if isinstance(value, list | tuple) or type(value).__module__ == "numpy":
+        numbers = tuple(value)
+        return tuple(float(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in numbers)
+    return value
+
+
+# For numbers that may be one for each step: `cfg: Annotated[float | tuple[float, ...], PER_STEP]`; "7, 5, 3" is understood too.
+PER_STEP = BeforeValidator(_listed)
 
 
 @dataclass(frozen=True)
@@ -110,6 +145,8 @@ class Setting:
     affects: Affects
     scope: Scope
     comfy: str
+    listed: bool = False  # may be a list with a value for each step
+    optional: bool = False  # may be None: not given
 
 
 @cache
@@ -149,9 +186,13 @@ def switches(model: type[Declared]) -> dict[str, Setting]:
 
 def _setting(name: str, field: FieldInfo) -> Setting:
     extra: Any = field.json_schema_extra
-    choices = get_args(field.annotation)
-    kind = type(choices[0]) if choices else field.annotation
-    return Setting(name, field.default, field.description or "", kind, choices, **extra)
+    parts = get_args(field.annotation)
+    if get_origin(field.annotation) is Literal:
+        return Setting(name, field.default, field.description or "", type(parts[0]), parts, **extra)
+    kinds = [part for part in parts or (field.annotation,) if part is not type(None)]
+    [kind] = {get_args(kind)[0] if get_origin(kind) is tuple else kind for kind in kinds}
+    optional = len(kinds) < len(parts)
+    return Setting(name, field.default, field.description or "", kind, (), optional=optional, **extra)
 
 
 def unknown(name: str, model: type[Declared]) -> str:
@@ -189,8 +230,10 @@ KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or F
 
 def _sentence(problem: Any, model: type[Declared]) -> str:
     """One of pydantic's errors as: setting, value, rule, way out."""
-    name = ".".join(str(part) for part in problem["loc"])
+    name = ".".join(part for part in problem["loc"] if isinstance(part, str) and part not in ("float", "tuple[float, ...]"))
     kind, context = problem["type"], problem.get("ctx", {})
+    if not name:  # settings that cannot go together
+        return str(context["error"])
     if kind == "extra_forbidden":
         return unknown(name, model)
     value = problem["input"]
@@ -211,7 +254,7 @@ def _sentence(problem: Any, model: type[Declared]) -> str:
     elif kind == "finite_number":
         rule = "it must be a finite number."
     elif setting:
-        rule = f"it must be {KINDS.get(setting.kind, setting.kind.__name__)}."
+        rule = f"it must be {KINDS.get(setting.kind, setting.kind.__name__)}{' or a list of numbers' * setting.listed}."
     return f"{name} is {shown}; {rule}"
 
 

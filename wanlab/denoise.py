@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from torch import Tensor
 
 from wanlab import latents
-from wanlab.guidance import guided
+from wanlab.inputs import Inputs
 from wanlab.meter import clock
+from wanlab.model.condition import Given, given
 from wanlab.model.model import Model
-from wanlab.names import step_names
+from wanlab.names import earlier_round, step_names
+from wanlab.outline import Outline
 from wanlab.solver import Solver
+from wanlab.start import first_noise, start_latents
 from wanlab.store import StepStore, Stored
-from wanlab.techniques import attached
+from wanlab.techniques import Moment, counted, predicted
+from wanlab.techniques.freeinit import fresh_noise, mixed
 from wanlab.timeline import Timeline
 
 
@@ -27,7 +33,8 @@ class Step:
     """One step of a run: latents before and after it (1, 16, t, h, w), and the velocity the model predicted between.
 
     `seconds` were measured when the velocity was computed, which for a `reused` one was in an earlier run, and so were the
-    `notes` of techniques: numbers by name, such as FETA's mean factor.
+    `notes` of techniques: numbers by name, such as FETA's mean factor. `calls` are the passes of the model that were made
+    for this step now; the first step of a run with FreeInit counts those of the rounds before.
     """
 
     index: int
@@ -38,6 +45,7 @@ class Step:
     reused: bool
     seconds: float
     notes: Mapping[str, float]
+    calls: int
 
     @property
     def clean(self) -> Tensor:
@@ -46,27 +54,76 @@ class Step:
 
 
 def denoise(
-    model: Model, timeline: Timeline, store: StepStore, *, fresh: bool = False, only_stored: bool = False
+    model: Model,
+    timeline: Timeline,
+    store: StepStore,
+    inputs: Inputs | None = None,
+    *,
+    fresh: bool = False,
+    only_stored: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps of a run, each taken from the store if it is there.
 
-    `fresh` computes all of them; `only_stored` ends at the first one that is missing.
+    `inputs` holds the pictures and clips that the settings name. `fresh` computes all steps; `only_stored` ends at the first
+    one that is missing.
     """
+    inputs = inputs or Inputs(store.folder.parent / "inputs")
+    outline, names = Outline(timeline, model.facts), step_names(model.id, timeline)
+    needed = outline.needed([fresh or (name not in store) for name in names])
+    told = Told(model, timeline.settings, inputs)
+    began = _start(model, timeline, store, inputs, fresh=fresh, only_stored=only_stored)
+    if began is None:
+        return
     model.reset()
-    solver = Solver(timeline.settings)
-    x = latents.noise(timeline.settings).to(model.device)
-    for index, name in enumerate(step_names(model.id, timeline)):
-        stored = None if fresh else store.get(name)
-        reused = stored is not None
+    solver, memory = Solver(timeline.settings), dict[str, Any]()
+    x, calls = began[0].to(model.device), began[1]
+    for index, name in enumerate(names):
+        stored = None if needed[index] else store.get(name)
         if stored is None:
             if only_stored:
                 return
-            began, settings = clock(model.device), timeline.at(index)
-            with attached(settings, index, model.transformer) as notes:
-                velocity = guided(model, settings, x, solver.timesteps[index])
-            stored = Stored(velocity, clock(model.device) - began, notes)
+            if not needed[index]:  # damaged: what techniques remember of the steps before has to be computed too
+                store.discard(name)
+                yield from islice(denoise(model, timeline, store, inputs, fresh=fresh), index, None)
+                return
+            began_at = clock(model.device)
+            moment = Moment(index, solver.timesteps[index], timeline.at(index), model, outline, memory)
+            with counted(model.transformer) as count:
+                velocity = predicted(moment, x, told.given)
+            stored = Stored(velocity, clock(model.device) - began_at, moment.notes)
+            calls += count[0]
             store.put(name, stored)
         velocity = stored.velocity.to(model.device)
         after = solver.step(velocity, x)
-        yield Step(index, float(solver.grid.sigmas[index]), x, velocity, after, reused, stored.seconds, stored.notes)
-        x = after
+        sigma = float(solver.grid.sigmas[index])
+        yield Step(index, sigma, x, velocity, after, not needed[index], stored.seconds, stored.notes, calls)
+        x, calls = after, 0
+
+
+class Told:
+    """What the images of the settings tell the model, encoded when the first step is computed."""
+
+    def __init__(self, model: Model, settings: Any, inputs: Inputs) -> None:
+        self._how, self._given = (model, settings, inputs), None
+
+    @property
+    def given(self) -> Given:
+        """The condition and the tokens."""
+        if self._given is None:
+            self._given: Given | None = given(*self._how)
+        return self._given
+
+
+def _start(model: Model, timeline: Timeline, store: StepStore, inputs: Inputs, **how: bool) -> tuple[Tensor, int] | None:
+    """The latents that the run begins with, and the calls that this took; None if a step before is missing in the store."""
+    settings, noise = timeline.settings, first_noise(timeline.settings)
+    if settings.freeinit is None:
+        return start_latents(model, settings, inputs, noise), 0
+    calls, last = 0, None
+    before = earlier_round(timeline)
+    for last in denoise(model, before, store, inputs, **how):
+        calls += last.calls
+    if last is None or last.index + 1 < len(before):
+        return None
+    fresh = fresh_noise(settings, settings.freeinit.rounds)
+    return mixed(last.after.cpu(), noise, fresh, settings.freeinit), calls

@@ -16,6 +16,14 @@ from wanlab.errors import FileError
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
 
+CONTENT_NAME = re.compile(r"[\w.-]*-([0-9a-f]{32})\.npz")  # of files that are named by what is in them
+
+
+def content_of(name: str) -> str:
+    """The part of a file's name that stands for its content; another name as it is."""
+    found = CONTENT_NAME.fullmatch(name)
+    return found[1] if found else name
+
 
 def safe_prefix(prefix: str) -> PurePosixPath:
     """The relative path that a filename prefix means; ValueError if it leaves its folder or is no legal name anywhere.

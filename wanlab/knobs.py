@@ -173,10 +173,13 @@ def _values(setting: Setting) -> str:
         setting.high is not None
     )
     kind = f"a multiple of {setting.multiple_of}" if setting.multiple_of else KINDS.get(setting.kind, setting.kind.__name__)
-    return " ".join([kind, *bounds, *([setting.unit] if setting.unit else [])])
+    lists = ["or a list of these"] if setting.listed else []
+    return " ".join([kind, *bounds, *([setting.unit] if setting.unit else []), *lists])
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "not given"
     return (value if value and " " not in value else f'"{value}"') if isinstance(value, str) else str(value)
 
 

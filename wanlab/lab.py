@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from wanlab import show
 from wanlab.bench import Bench
+from wanlab.clip import Clip
 from wanlab.declare import switches
 from wanlab.errors import SettingsError
 from wanlab.knobs import LAB_FOLDER
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 class Lab:
     """A folder for runs, with a model to make them.
 
-    `model` is "tiny", a folder in diffusers' format, or a hub name. Without `base_precision` and `device` the GPU is used
+    `model` is "tiny", "tiny-i2v" (image to video), a folder in diffusers' format, or a hub name. Without `base_precision` and `device` the GPU is used
     if there is one, and bf16 on it; a CPU, and the tiny Wan everywhere, compute in fp32. Many kernels may use one folder.
 
     >>> lab = Lab("my_lab")                                                        # doctest: +SKIP
@@ -43,7 +46,9 @@ class Lab:
         device: str | None = None,
     ) -> None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        precision: Any = base_precision or ("bf16" if device.startswith("cuda") and model != "tiny" else "fp32")
+        precision: Any = base_precision or (
+            "bf16" if device.startswith("cuda") and model not in ("tiny", "tiny-i2v") else "fp32"
+        )
         self._bench = Bench(
             Path(folder).expanduser().absolute(), ModelSettings(model=str(model), base_precision=precision, device=device)
         )
@@ -74,16 +79,43 @@ class Lab:
         """Make a clip. Steps that are in the store already are not computed again, unless `fresh`.
 
         Settings are given by name (`steps=20`), those of a group in `changes` (`{"clip.frame_rate": 8}`); `prompt` may also
-        be the Settings of another run. Interrupting keeps the finished steps; the same call goes on from there.
+        be the Settings of another run. `image`, `end_image` and `samples` may be pictures, frames, files, and runs too. Interrupting keeps the finished steps; the same call goes on from there.
         Raises SettingsError before anything is computed.
         """
         return perform(self._bench, Timeline(self._asked(prompt, changes, settings)), fresh=fresh)
 
+    def extend(
+        self,
+        run: Run,
+        prompt: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        overlap: int = 5,
+        **settings: Any,
+    ) -> Run:
+        """Go on with a clip: an image-to-video run that begins with the last `overlap` frames of `run`; `wl.join` puts them together.
+
+        `overlap` is 4n + 1: from one frame the model knows where things are, from five also where they move. `run` may be of
+        another lab and model. What is not given is as in `run`.
+        """
+        if overlap not in range(1, len(run.clip.frames) + 1, 4):
+            raise SettingsError(
+                f"overlap is {overlap}; it must be 4n + 1 and at most the clip's {len(run.clip.frames)} frames, for example 5."
+            )
+        alike = {name: getattr(run.settings, name) for name in ("prompt", "negative_prompt", "width", "height", "frames", "seed")}
+        words = {} if prompt is None else {"prompt": prompt}
+        asked = {**alike, **words, **(changes or {}), **settings, "image": run.clip.frames[-overlap:]}
+        return perform(
+            self._bench, Timeline(self._asked(None, asked, {})), origin={"extends": run.id, "overlap": overlap}
+        )
+
     def plan(self, prompt: str | Settings | None = None, *variants: Mapping[str, Any], **settings: Any) -> Plan:
         """What a run of these settings will do, and then one of each variant (changes by dotted name), before it starts."""
         base = self._asked(prompt, None, settings)
-        timelines = [(Timeline(base.but(variant)), variant) for variant in ({}, *variants)]
-        return make_plan(self._bench.model_id, timelines, self._bench.store.__contains__)
+        timelines = [(Timeline(base.but(self._bench.kept(variant, base))), variant) for variant in ({}, *variants)]
+        for timeline, _ in timelines:
+            self._bench.check(timeline)
+        return make_plan(self._bench.facts, timelines, self._bench.store.__contains__)
 
     def open(self, id: str) -> Run:
         """A run of the log, by its id, with the model that made it."""
@@ -112,7 +144,7 @@ class Lab:
     def _asked(self, prompt: str | Settings | None, changes: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> Settings:
         base = prompt if isinstance(prompt, Settings) else self.settings
         words = {} if prompt is None or isinstance(prompt, Settings) else {"prompt": prompt}
-        return base.but({**words, **(changes or {}), **settings})
+        return base.but(self._bench.kept({**words, **(changes or {}), **settings}, base))
 
 
 def _show_settings(method: Any) -> Any:
@@ -154,6 +186,19 @@ def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
     table = [(name, [row.get(name, "") for row in rows]) for name in different]
     title = runs[0].settings.prompt if "prompt" not in different else ""
     return show.player(tiles, frame_rate=runs[0].clip.frame_rate, title=title, mode=mode, table=table)
+
+
+def join(*runs: Run) -> Clip:
+    """The clip of a run and of those that extend it one after the other (`lab.extend`), without the frames they share."""
+    if not runs:
+        raise SettingsError("join() needs at least one run.")
+    parts = [runs[0].clip.frames]
+    for before, after in pairwise(runs):
+        if after.facts.get("extends") != before.id:
+            raise SettingsError(f"Run {after.id} does not extend run {before.id}; make it with lab.extend.")
+        parts.append(after.clip.frames[int(after.facts["overlap"]) :])
+    whole = np.concatenate(parts)
+    return Clip(whole, runs[0].clip.settings, {**runs[0].clip.metadata, "joined": [run.id for run in runs]})
 
 
 def _facts_shown(run: Run) -> dict[str, str]:

@@ -15,9 +15,9 @@ from wanlab.files import write_whole
 from wanlab.settings import Settings
 
 
-def noise(settings: Settings) -> Tensor:
+def noise(settings: Settings, generator: torch.Generator | None = None) -> Tensor:
     """The noise of this seed and size: (1, 16, t, h, w) float32, drawn on the CPU so that it is the same for every device."""
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = generator or torch.Generator().manual_seed(settings.seed)
     shape = (1, 16, settings.latent_frames, settings.height // 8, settings.width // 8)
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 

@@ -14,15 +14,20 @@ import json
 from typing import Any
 
 from wanlab.declare import switches
-from wanlab.schedule import Grid, grid
-from wanlab.settings import Settings, declared
+from wanlab.files import content_of
+from wanlab.groups import GATES
+from wanlab.schedule import Grid
+from wanlab.settings import INPUTS, Settings, declared
 from wanlab.timeline import Timeline
 
 # Raise this number when the same settings give other velocities than before (the golden test tells).
 ENGINE = 1
 
 # These make the grid and the moves, which enter the names step by step.
-GRID = ("steps", "shift", "solver")
+GRID = ("steps", "shift", "solver", "schedule", "sigmas", "start_step", "end_step", "start_sigma", "denoise_strength")
+# These make the latents that a run starts from, as width, height, frames and seed do.
+START = ("samples", "add_noise")
+IMAGE = ("noise_aug_strength", "start_latent_strength", "end_latent_strength", "clip_embed_strength")
 
 
 def digest(*parts: Any) -> str:
@@ -33,17 +38,46 @@ def digest(*parts: Any) -> str:
 
 def in_force(settings: Settings, step: int) -> dict[str, Any]:
     """The settings that change the velocity of this step, by dotted name, without those that have no effect there."""
-    known, groups, acting = declared(), switches(Settings), settings.acting(step)
+    known, techniques, acting = declared(), switches(Settings), settings.acting(step)
+    guided = settings.cfg != 1
+    useless = {
+        *GRID,
+        *START,
+        *(() if guided or "nag" in acting else ("negative_prompt",)),  # no negative pass is made
+        *(() if guided else ("batched_cfg",)),
+        *(() if settings.image or settings.end_image else IMAGE),
+    }
+    absent = _absent(settings)
 
     def counts(name: str) -> bool:
         group, _, last = name.partition(".")
-        if group in groups and (group not in acting or last in ("start_percent", "end_percent")):  # these only gate the rest
+        if group in techniques and (group not in acting or last in GATES):
             return False
-        if name == "negative_prompt" and settings.cfg == 1:  # no negative pass is made
-            return False
-        return known[name].affects == "result" and name not in GRID
+        return known[name].affects == "result" and name not in useless and name not in absent
 
-    return {name: value for name, value in settings.flat().items() if counts(name)}
+    values = {name: value for name, value in settings.flat().items() if counts(name)}
+    for name in INPUTS:
+        if name in values:
+            values[name] = content_of(values[name])
+    depends = {name: group.depends(step, settings) for name, group in acting.items()}
+    return values | {f"{name}, here": how for name, how in depends.items() if how}
+
+
+def _absent(settings: Settings) -> set[str]:
+    """The settings with a default that means that nothing is there: a run without them is named as before they existed."""
+    return {name for name in ("image", "end_image", "batched_cfg") if not getattr(settings, name)}
+
+
+def start_of(settings: Settings) -> dict[str, Any]:
+    """What is in the latents that a run starts from, beside the noise of its seed and size."""
+    found: dict[str, Any] = {}
+    if settings.samples:
+        found["samples"] = [content_of(settings.samples), float(settings.grid.sigmas[0]) if settings.add_noise else None]
+    for name in switches(Settings):
+        group = getattr(settings, name)
+        if group is not None:
+            found |= group.beginning(settings)
+    return found
 
 
 def move(solver: str, grid: Grid, step: int) -> tuple[Any, ...]:
@@ -59,13 +93,24 @@ def move(solver: str, grid: Grid, step: int) -> tuple[Any, ...]:
 
 def step_names(model: str, timeline: Timeline) -> list[str]:
     """The names of all velocities of a run of the model with this id."""
-    settings = timeline.settings
-    levels = grid(settings.solver, settings.steps, settings.shift)
+    settings, levels = timeline.settings, timeline.settings.grid
     stochastic = settings.solver == "dpm++_sde"
-    state = digest(ENGINE, model, settings.width, settings.height, settings.frames, settings.seed)
+    start = start_of(settings)
+    if "freeinit" in start:  # each round starts from the end of the one before
+        start["rounds"] = step_names(model, earlier_round(timeline))[-1]
+    state = digest(ENGINE, model, settings.width, settings.height, settings.frames, settings.seed, *([start] if start else []))
     names = []
-    for step in range(settings.steps):
+    for step in range(len(levels)):
         where = [float(levels.sigmas[step]), float(levels.timesteps[step])]
         names.append(digest(state, where, in_force(timeline.at(step), step)))
         state = digest(names[-1], move(settings.solver, levels, step), step if stochastic else None)
     return names
+
+
+def earlier_round(timeline: Timeline) -> Timeline:
+    """The round before of a run with FreeInit: the same run with a round less; with one round, without FreeInit."""
+    group = timeline.settings.freeinit
+    if group is None:
+        raise ValueError("a run without freeinit has no rounds")
+    change: dict[str, Any] = {"freeinit.rounds": group.rounds - 1} if group.rounds > 2 else {"freeinit": False}
+    return Timeline(timeline.settings.but(change), timeline.forks)

@@ -1,4 +1,8 @@
-"""The plan: what a run will do, known before it starts and without a model. No torch."""
+"""The plan: what runs will do, known before they start and without a model. No torch.
+
+A plan reads the outline that the loop will follow (outline.py), so its counts are those that will be made. Only where a cache decides
+on the way the calls are not known; then `model_calls` is the most that there can be, and `fewest_calls` the least.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +12,85 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from wanlab.names import step_names
-from wanlab.schedule import Grid, grid
+from wanlab.names import earlier_round, step_names
+from wanlab.outline import BOTH, Call, Outline, work
+from wanlab.schedule import Grid
+from wanlab.skips import Facts
 from wanlab.timeline import Timeline
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a plan: its noise levels, and which of its steps are in the store already."""
+    """One run of a plan: its outline, which of its steps are reused from the store, and how it differs from the first run.
 
-    timeline: Timeline
+    `before` are the rounds before it, of a run with FreeInit.
+    """
+
+    outline: Outline
     reused: tuple[bool, ...]
     changes: Mapping[str, Any]
+    before: PlannedRun | None = None
 
-    @cached_property
+    @property
+    def timeline(self) -> Timeline:
+        """Settings and forks."""
+        return self.outline.timeline
+
+    @property
     def grid(self) -> Grid:
         """Sigmas and timesteps."""
-        settings = self.timeline.settings
-        return grid(settings.solver, settings.steps, settings.shift)
+        return self.timeline.settings.grid
+
+    @cached_property
+    def calls(self) -> tuple[tuple[Call, ...], ...]:
+        """The calls of each step that is computed, also those that a cache answers; none for a step that is reused."""
+        return tuple(() if reused else calls for reused, calls in zip(self.reused, self.outline.calls, strict=True))
 
     @cached_property
     def passes(self) -> tuple[int, ...]:
-        """Passes of the model per step: two with guidance, one at cfg 1, none for a step that is reused."""
-        cfgs = (self.timeline.at(step).cfg for step in range(len(self.reused)))
-        return tuple(0 if reused else 1 + (cfg != 1) for reused, cfg in zip(self.reused, cfgs, strict=True))
+        """Passes of the model per step; where a cache decides on the way, the most."""
+        return tuple(sum(not call.skipped for call in calls) for calls in self.calls)
+
+    @property
+    def model_calls(self) -> int:
+        """Passes of the model in all, with those of the rounds before."""
+        return sum(self.passes) + (self.before.model_calls if self.before else 0)
+
+    @property
+    def fewest_calls(self) -> int:
+        """The passes that are certain."""
+        certain = sum(call.skipped is False for calls in self.calls for call in calls)
+        return certain + (self.before.fewest_calls if self.before else 0)
+
+    @property
+    def window_passes(self) -> int:
+        """Windows that are predicted, over all steps, whatever the branches: of a step without windows, one."""
+        own = sum(len({call.frames for call in calls if not call.skipped}) for calls in self.calls)
+        return own + (self.before.window_passes if self.before else 0)
+
+    @cached_property
+    def work(self) -> float:
+        """Arithmetic of the model against that of the plain run: all its steps, without techniques that change the calls."""
+        facts, settings = self.outline.facts, self.timeline.settings
+        whole = [
+            work(settings.latent_frames, settings, facts) * (1 if self.timeline.at(k).cfg == 1 else 2)
+            for k in range(len(self.passes))
+        ]
+        return self._done() / sum(whole)
+
+    def _done(self) -> float:
+        facts, settings = self.outline.facts, self.timeline.settings
+        anchor = settings.context is not None and settings.context.anchor == "causal"
+        made = [call for calls in self.calls for call in calls if not call.skipped]
+        own = sum(
+            work(len(call.frames) + (anchor and call.frames[0] > 0), settings, facts) * (2 if call.branch == BOTH else 1)
+            for call in made
+        )
+        return own + (self.before._done() if self.before else 0.0)
 
     @cached_property
     def techniques(self) -> Mapping[str, tuple[bool, ...]]:
@@ -44,6 +98,33 @@ class PlannedRun:
         acting = [self.timeline.at(step).acting(step) for step in range(len(self.reused))]
         names = dict.fromkeys(name for acts in acting for name in acts)
         return {name: tuple(name in acts for acts in acting) for name in names}
+
+    @cached_property
+    def skipped(self) -> tuple[float | None, ...]:
+        """The share of each step's calls that a cache answers, whether the step is reused or not; None where unknown."""
+        shares: list[float | None] = []
+        for calls in self.outline.calls:
+            flags = [call.skipped for call in calls]
+            shares.append(None if None in flags else sum(map(bool, flags)) / max(1, len(flags)))
+        return tuple(shares)
+
+    def windows(self, step: int) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+        """The windows of a step: their latent frames, and the share that each of these takes from this window."""
+        settings = self.timeline.at(step)
+        context = settings.acting(step).get("context")
+        if context is None or settings.context is None:
+            frames = tuple(range(settings.latent_frames))
+            return [(frames, (1.0,) * len(frames))]
+        import numpy as np
+
+        from wanlab.windows import blend_weights
+
+        found = settings.context.windows(step, settings)
+        weights = blend_weights(settings.context.fuse, found, settings.latent_frames, settings.context.overlap // 4)
+        total = np.zeros(settings.latent_frames)
+        for frames_, weight in zip(found, weights, strict=True):
+            total[frames_] += weight
+        return [(tuple(f), tuple((w / total[f]).tolist())) for f, w in zip(found, weights, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -55,94 +136,102 @@ class Plan:
     @property
     def model_calls(self) -> int:
         """Passes of the model in all, also counting what later runs of this plan share with earlier ones once."""
-        return sum(sum(run.passes) for run in self.runs)
+        return sum(run.model_calls for run in self.runs)
+
+    @property
+    def fewest_calls(self) -> int:
+        """The passes that are certain: fewer than `model_calls` only where a cache decides on the way."""
+        return sum(run.fewest_calls for run in self.runs)
+
+    @property
+    def window_passes(self) -> int:
+        """Windows that are predicted, over all runs and steps, whatever the branches of guidance."""
+        return sum(run.window_passes for run in self.runs)
+
+    @property
+    def steps_reused(self) -> int:
+        """Steps that are taken from the store."""
+        return sum(sum(run.reused) for run in self.runs)
 
     def table(self) -> pandas.DataFrame:
-        """A row a run: what differs from the first, model calls, steps that are reused."""
+        """A row a run: what differs from the first, steps, those reused, model calls, window passes, and the share of work.
+
+        `work` is the arithmetic of the model against the plain run of these settings: 1 is all steps, without caches or
+        windows. `fewest_calls` is there where a cache decides on the way.
+        """
         import pandas
 
         rows = [
-            {**run.changes, "steps": len(run.passes), "steps_reused": sum(run.reused), "model_calls": sum(run.passes)}
+            {
+                **{name: str(value) if isinstance(value, tuple | list) else value for name, value in run.changes.items()},
+                "steps": len(run.passes),
+                "steps_reused": sum(run.reused),
+                "model_calls": run.model_calls,
+                **({} if run.fewest_calls == run.model_calls else {"fewest_calls": run.fewest_calls}),
+                "window_passes": run.window_passes,
+                "work": round(run.work, 3),
+            }
             for run in self.runs
         ]
         return pandas.DataFrame(rows)
 
     def steps(self, run: int = 0) -> pandas.DataFrame:
-        """A row a step of one of the runs: sigma, timestep, cfg, reused or not, passes, which techniques act on it."""
+        """A row a step of one of the runs: sigma, timestep, cfg, reused or not, passes, windows, and which techniques act.
+
+        `skipped` is the share of calls that a cache answers, NaN where it decides on the way.
+        """
         import pandas
 
         planned = self.runs[run]
+        count = range(len(planned.passes))
         columns = {
             "sigma": planned.grid.sigmas[:-1],
             "timestep": planned.grid.timesteps,
-            "cfg": [planned.timeline.at(step).cfg for step in range(len(planned.passes))],
+            "cfg": [planned.timeline.at(step).cfg for step in count],
             "reused": planned.reused,
             "passes": planned.passes,
+            "windows": [len({call.frames for call in planned.outline.calls[step]}) for step in count],
             **planned.techniques,
         }
+        if "cache" in planned.techniques:
+            columns["skipped"] = [float("nan") if share is None else share for share in planned.skipped]
         return pandas.DataFrame(columns).rename_axis("step")
 
     def show(self) -> Figure:
-        """Draw the noise level of every step, and beneath where techniques act.
+        """Draw the noise level of every step, and beneath where techniques act, what caches answer, and where windows lie.
 
         Hollow marks are steps that are reused from the store.
         """
-        from matplotlib import pyplot
+        from wanlab.show.plan import draw
 
-        strips = [(index, name, acts) for index, run in enumerate(self.runs) for name, acts in run.techniques.items()]
-        height = 0.25 * len(strips)
-        figure = pyplot.figure(figsize=(7, 3.2 + height), layout="constrained", facecolor="none")
-        pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
-        gray = "#808890"
-        if strips:
-            axes, bottom = figure.subplots(2, sharex=True, height_ratios=[3, height])
-            _draw_strips(bottom, strips)
-        else:
-            axes = bottom = figure.add_subplot()
-        for index, run in enumerate(self.runs):
-            label = ", ".join(f"{name} {value}" for name, value in run.changes.items()) or "base"
-            steps = range(len(run.passes))
-            sigmas = run.grid.sigmas
-            (line,) = axes.plot(
-                [*steps, len(run.passes)], sigmas, lw=1.5, color=f"C{index}", label=f"{label}: {sum(run.passes)} model calls"
-            )
-            faces = ["none" if reused else line.get_color() for reused in run.reused]
-            axes.scatter(steps, sigmas[:-1], facecolors=faces, edgecolors=line.get_color(), zorder=3)
-        bottom.set_xlabel("step", color=gray)
-        axes.set_ylabel("sigma (noise level)", color=gray)
-        for part in {axes, bottom}:
-            part.set_facecolor("none")
-            part.tick_params(colors=gray)
-            for spine in part.spines.values():
-                spine.set_color(gray)
-        axes.legend(frameon=False, labelcolor=gray)
-        return figure
+        return draw(self.runs)
 
     def __repr__(self) -> str:
-        reused, steps = (sum(counts) for counts in zip(*((sum(run.reused), len(run.reused)) for run in self.runs), strict=True))
-        return f"Plan({len(self.runs)} runs, {steps} steps, {reused} reused, {self.model_calls} model calls)"
+        steps = sum(len(run.reused) for run in self.runs)
+        calls = f"{self.model_calls} model calls"
+        if self.fewest_calls != self.model_calls:
+            calls = f"{self.fewest_calls} to {calls}"
+        return f"Plan({len(self.runs)} runs, {steps} steps, {self.steps_reused} reused, {calls})"
 
     def _repr_html_(self) -> str:
         drawing = io.StringIO()
         self.show().savefig(drawing, format="svg")
         picture = drawing.getvalue()
-        return picture[picture.index("<svg") :] + self.table().fillna("").to_html(index=False)
+        return picture[picture.index("<svg") :] + self.table().astype(object).fillna("").to_html(index=False)
 
 
-def _draw_strips(axes: Axes, strips: Sequence[tuple[int, str, tuple[bool, ...]]]) -> None:
-    """A line for each technique of each run, in the color of the run: a bar over the steps on which it acts."""
-    for line, (index, _, acts) in enumerate(strips):
-        axes.broken_barh([(step - 0.5, 1) for step, act in enumerate(acts) if act], (line - 0.35, 0.7), color=f"C{index}")
-    axes.set_yticks(range(len(strips)), [name for _, name, _ in strips])
-    axes.set_ylim(len(strips) - 0.5, -0.5)
-
-
-def make_plan(model: str, timelines: Sequence[tuple[Timeline, Mapping[str, Any]]], stored: Callable[[str], bool]) -> Plan:
-    """The plan of these runs in this order on the model with this id; `stored` tells whether a step is in the store."""
-    runs: list[PlannedRun] = []
+def make_plan(facts: Facts, timelines: Sequence[tuple[Timeline, Mapping[str, Any]]], stored: Callable[[str], bool]) -> Plan:
+    """The plan of these runs in this order on the model with these facts; `stored` tells whether a step is in the store."""
     known: set[str] = set()
-    for timeline, changes in timelines:
-        names = step_names(model, timeline)
-        runs.append(PlannedRun(timeline, tuple(name in known or stored(name) for name in names), changes))
-        known.update(names)
-    return Plan(tuple(runs))
+    return Plan(tuple(_planned(facts, timeline, changes, stored, known) for timeline, changes in timelines))
+
+
+def _planned(
+    facts: Facts, timeline: Timeline, changes: Mapping[str, Any], stored: Callable[[str], bool], known: set[str]
+) -> PlannedRun:
+    """One run, after those that made the steps in `known`, to which its own are added."""
+    before = _planned(facts, earlier_round(timeline), {}, stored, known) if timeline.settings.freeinit else None
+    names, outline = step_names(facts.id, timeline), Outline(timeline, facts)
+    needed = outline.needed([name not in known and not stored(name) for name in names])
+    known.update(names)
+    return PlannedRun(outline, tuple(not need for need in needed), changes, before)

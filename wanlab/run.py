@@ -23,10 +23,11 @@ from wanlab.denoise import Step, denoise
 from wanlab.errors import SettingsError
 from wanlab.failures import Failure
 from wanlab.files import write_whole
-from wanlab.latents import Preview, noise
+from wanlab.latents import Preview
 from wanlab.log import RunFolder
 from wanlab.meter import Meter
 from wanlab.names import ENGINE, step_names
+from wanlab.plan import Plan, make_plan
 from wanlab.progress import progress
 from wanlab.settings import Settings, declared
 from wanlab.timeline import Timeline
@@ -68,6 +69,11 @@ class Run:
         return int(self.facts["steps_reused"])
 
     @property
+    def model_calls(self) -> int:
+        """How many passes of the model were made, as they were counted; those that a cache answered are none."""
+        return int(self.facts["model_calls"])
+
+    @property
     def seconds(self) -> float:
         """Seconds of the whole run, without what was reused."""
         return float(self.facts["seconds"]["total"])
@@ -88,7 +94,7 @@ class Run:
 
     def latents(self, k: int) -> Tensor:
         """The latents before step k (1, 16, t, h, w) float32; k = steps gives the final ones."""
-        count = self.settings.steps
+        count = len(self.timeline)
         if not 0 <= k <= count:
             raise SettingsError(
                 f"k is {k}; this run has latents before steps 0 to {count - 1} and, as {count}, the final ones."
@@ -97,7 +103,8 @@ class Run:
 
     def replay(self) -> Iterator[Step]:
         """All steps from the store, without the model. Of a finished run, steps that were trimmed are computed again."""
-        return denoise(self._bench.model, self.timeline, self._bench.store, only_stored=self.status != "done")
+        bench = self._bench
+        return denoise(bench.model, self.timeline, bench.store, bench.inputs, only_stored=self.status != "done")
 
     @cached_property
     def clip(self) -> Clip:
@@ -105,10 +112,15 @@ class Run:
         last = next(iter(deque(self.replay(), maxlen=1)), None)
         if last is None:
             raise SettingsError(f"Run {self.id} was {self.status} before its first step and has no clip; run it again.")
-        return self._clip(self._bench.model.decode(last.after if self.status == "done" else last.clean))
+        return self._clip(self._bench.model.decode(self._shown(last)))
+
+    def _shown(self, last: Step) -> Tensor:
+        """The latents to decode, after the last step: those left, or while there is noise in them the clean estimate."""
+        finished = self.status == "done" or last.index + 1 == len(self.timeline)
+        return last.after if finished and not self.timeline.settings.grid.sigmas[-1] else last.clean
 
     def _clip(self, frames: np.ndarray) -> Clip:
-        settings = self.timeline.at(self.settings.steps - 1)
+        settings = self.timeline.at(len(self.timeline) - 1)
         metadata = {
             **settings.flat(),
             "forks": self.facts["forks"],
@@ -124,19 +136,26 @@ class Run:
         that hold for a whole run, such as steps or shift.
         """
         changes = {**changes.pop("changes", {}), **changes}
-        timeline = self.timeline.fork(at, changes)
+        timeline = self.timeline.fork(at, self._bench.kept(changes, self.settings))
         return perform(self._bench, timeline, fresh=fresh, origin={"forked_from": self.id, "forked_at": at, "changes": changes})
+
+    def plan(self, at: int, **changes: Any) -> Plan:
+        """What `run.fork(at, ...)` with these changes will do, beside this run, before it starts."""
+        changes = {**changes.pop("changes", {}), **changes}
+        fork = self.timeline.fork(at, self._bench.kept(changes, self.settings))
+        self._bench.check(fork)
+        return make_plan(self._bench.facts, [(self.timeline, {}), (fork, changes)], self._bench.store.__contains__)
 
     def __repr__(self) -> str:
         reused = f", {self.steps_reused} reused" if self.steps_reused else ""
-        steps = f"{self.settings.steps} steps{reused}"
+        steps = f"{len(self.timeline)} steps{reused}"
         return f"Run({self.id}: {self.settings.prompt!r}, {steps}, {self.status} in {self.seconds:.1f} s)"
 
     def page(self) -> show.Page:
         """The player with settings, seconds and memory beneath; also what a notebook shows."""
         details = {**_notable(self.timeline), "status": f"{self.status} in {self.seconds:.2f} s"}
         if self.steps_reused:
-            details["steps reused"] = f"{self.steps_reused} of {self.settings.steps}"
+            details["steps reused"] = f"{self.steps_reused} of {len(self.timeline)}"
         memory = {"peak_vram_gib": "peak GPU memory", "peak_rss_gib": "peak memory"}
         details |= {label: f"{self.facts[name]:.2f} GiB" for name, label in memory.items() if name in self.facts}
         details["run"] = self.id
@@ -204,7 +223,7 @@ class Steps(Sequence[Step]):
         return pandas.DataFrame(rows).rename_axis("step")
 
     def __repr__(self) -> str:
-        return f"Steps({len(self)} of {self._run.settings.steps} steps of run {self._run.id})"
+        return f"Steps({len(self)} of {len(self._run.timeline)} steps of run {self._run.id})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)} if len(self) else {"text/plain": repr(self)}
@@ -216,9 +235,10 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
     Raises SettingsError for a prompt that the model cannot read, before anything is written; anything else that goes wrong
     after the log has its row; a KeyboardInterrupt is raised again as one, with the way to go on.
     """
+    bench.check(timeline)
     for at in (0, *(start for start, _ in timeline.forks)):
-        for setting, text in zip(("prompt", "negative_prompt"), _texts(timeline.at(at)), strict=False):
-            bench.model.check(text, setting)
+        for text in _texts(timeline.at(at)):
+            bench.model.check(text, "negative_prompt" if text == timeline.at(at).negative_prompt else "prompt")
     row = bench.log.start(_facts(bench, timeline, origin or {}))
     failure: Failure | None = None
     meter, done = Meter(torch.device(bench.settings.device)), _Done()
@@ -231,9 +251,7 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
     if failure:
         status = "stopped" if failure.interrupt else "failed"
         _finish(run, row, status, meter, done, error=None if failure.interrupt else failure.text)
-        failure.note(
-            f"Stopped after {done.steps} of {timeline.settings.steps} steps, which are kept: run the same line again to go on."
-        )
+        failure.note(f"Stopped after {done.steps} of {len(timeline)} steps, which are kept: run the same line again to go on.")
         raise failure.error  # outside the except block and without its frames, so that a failed cell keeps no tensor alive
     return run
 
@@ -242,35 +260,37 @@ class _Done:
     """What a run has done so far, for its row."""
 
     def __init__(self) -> None:
-        self.steps, self.reused = 0, 0
+        self.steps, self.reused, self.calls = 0, 0, 0
         self.seconds: list[float | None] = []
         self.clip: str | None = None
 
 
 def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -> None:
-    bench, timeline, settings = run._bench, run.timeline, run.settings
+    bench, timeline = run._bench, run.timeline
     model = bench.model
     with meter.stage("load"):
-        names = step_names(model.id, timeline)
-        missing = [k for k, name in enumerate(names) if fresh or name not in bench.store]
+        missing = [k for k, name in enumerate(step_names(model.id, timeline)) if fresh or name not in bench.store]
         if missing:
             model.transformer  # noqa: B018 (read from disk now, so that no step's seconds include it)
     with meter.stage("encode"):
         for k in missing:
             for text in _texts(timeline.at(k)):
                 model.encode(text)
-    latents = noise(settings)
+    last: Step | None = None
     with meter.stage("denoise"):
-        steps = denoise(model, timeline, bench.store, fresh=fresh)
-        for step in progress(steps, settings.steps, "denoise") if missing else steps:
-            latents = step.after
+        steps = denoise(model, timeline, bench.store, bench.inputs, fresh=fresh)
+        for step in progress(steps, len(timeline), "denoise") if missing else steps:
+            last = step
             done.steps += 1
+            done.calls += step.calls
             done.reused += step.reused
             done.seconds.append(None if step.reused else step.seconds)
             row.beat()
             meter.look()
+    if last is None:
+        raise SettingsError("the run has no steps")  # settings are checked, so it has
     with meter.stage("decode"):
-        run.__dict__["clip"] = run._clip(model.decode(latents))
+        run.__dict__["clip"] = run._clip(model.decode(run._shown(last)))
     with meter.stage("save"):
         write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames, columns=6, height=64), durable=False)
         if run.clip.settings.save_output:
@@ -285,6 +305,7 @@ def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, done: _Done, er
         **meter.peak(),
         steps_done=done.steps,
         steps_reused=done.reused,
+        model_calls=done.calls,
         clip=done.clip,
         error=error,
     )
@@ -303,6 +324,7 @@ def _facts(bench: Bench, timeline: Timeline, origin: Mapping[str, Any]) -> dict[
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "steps_done": 0,
         "steps_reused": 0,
+        "model_calls": 0,
         "seconds": {"total": 0.0},
         **origin,
     }
@@ -327,7 +349,9 @@ def _device(name: str) -> str:
 
 
 def _texts(settings: Settings) -> list[str]:
-    return [settings.prompt] if settings.cfg == 1 else [settings.prompt, settings.negative_prompt]
+    """What the text encoder reads for a step with these settings."""
+    negative = settings.cfg != 1 or settings.nag
+    return [*settings.sections, settings.negative_prompt] if negative else settings.sections
 
 
 def _notable(timeline: Timeline) -> dict[str, Any]:
@@ -357,7 +381,7 @@ def _preview(run: Run) -> Preview:
         if file.exists():
             return Preview.load(file)
     last = run.steps[len(run.steps) - 1]
-    fitted = Preview.fit((last.after if run.status == "done" else last.clean).cpu(), run.clip.frames[None], cell=2)
+    fitted = Preview.fit(run._shown(last).cpu(), run.clip.frames[None], cell=2)
     kept.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(kept)
     return fitted

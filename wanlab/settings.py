@@ -3,19 +3,22 @@
 From these declarations come the command line flags, the columns of the log, the names of the steps in the store,
 `docs/settings.md`, the checks and their messages. Adding a setting means adding a field here (and the code that obeys
 it), nothing else.
-What a declaration says, its `affects` and `scope`, is in declare.py.
+What a declaration says, its `affects` and `scope`, is in declare.py; the groups of techniques are in groups.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
-from wanlab.declare import SWITCH, Asked, Declared, Setting, declarations, flatten, knob, switches, unknown
+from wanlab import groups
+from wanlab.declare import PER_STEP, SWITCH, Asked, Declared, Setting, declarations, flatten, in_bounds, knob, switches, unknown
 from wanlab.errors import SettingsError
+from wanlab.schedule import Grid, grid
 
 
 class ClipSettings(Declared):
@@ -85,59 +88,7 @@ class ClipSettings(Declared):
         return value
 
 
-def _percent(default: float, help: str, comfy: str) -> Any:
-    return knob(default, help, affects="result", scope="step", low=0, high=1, step=0.05, comfy=comfy)
-
-
-def _start(comfy: str = "") -> Any:
-    help = "Where it begins to act, as a fraction of the steps: at step i from i / steps >= start_percent on."
-    return _percent(0.0, help, comfy)
-
-
-def _end(comfy: str = "") -> Any:
-    return _percent(1.0, "Where it ends: step i is acted on while i / steps is at most end_percent.", comfy)
-
-
-class PartSettings(Declared):
-    """What a technique acts on: a part of the steps."""
-
-    start_percent: float = _start()
-    end_percent: float = _end()
-
-    @field_validator("end_percent")
-    @classmethod
-    def _check_part(cls, value: float, info: ValidationInfo) -> float:
-        start = info.data.get("start_percent", 0.0)
-        if value < start:
-            raise ValueError(f"it must not be less than start_percent, which is {start}.")
-        return value
-
-    def acts(self, step: int, settings: Settings) -> bool:
-        """Whether it acts on this step of a run with these settings."""
-        return self.start_percent <= step / settings.steps <= self.end_percent
-
-
-class FetaSettings(PartSettings):
-    """Enhance-A-Video: frames are made to look at each other more, for steadier clips with more detail."""
-
-    start_percent: float = _start("WanVideoEnhanceAVideo.start_percent")
-    end_percent: float = _end("WanVideoEnhanceAVideo.end_percent")
-    weight: float = knob(
-        2.0,
-        "How much the attention between frames is enhanced: in every block the output of self-attention is multiplied by "
-        "max(1, (frames + weight) times the mean attention between different frames), in latent frames. The authors use 4 "
-        "for Wan.",
-        affects="result",
-        scope="step",
-        low=0,
-        high=100,
-        step=0.5,
-        comfy="WanVideoEnhanceAVideo.weight",
-    )
-
-    def acts(self, step: int, settings: Settings) -> bool:
-        """As for all parts; a single frame has no other one to look at."""
-        return settings.frames > 1 and super().acts(step, settings)
+INPUTS = ("image", "end_image", "samples")  # these hold the name of a kept picture, clip or latents (inputs.py)
 
 
 class Settings(Asked):
@@ -199,17 +150,18 @@ class Settings(Asked):
         step=1,
         comfy="WanVideoSampler.steps",
     )
-    cfg: float = knob(
+    cfg: Annotated[float | tuple[float, ...], PER_STEP] = knob(
         3.0,
         "Classifier-free guidance: how far the prediction is pushed from the negative prompt to the prompt, "
         "v = v_neg + cfg (v_pos - v_neg). "
-        "1 needs no negative pass and takes half the time.",
+        "1 needs no negative pass and takes half the time. A list has a value for each of the steps.",
         affects="result",
         scope="step",
         low=0,
         high=30,
         step=0.5,
         comfy="WanVideoSampler.cfg",
+        listed=True,
     )
     shift: float = knob(
         3.0,
@@ -220,6 +172,39 @@ class Settings(Asked):
         high=1000,
         step=0.5,
         comfy="WanVideoSampler.shift",
+    )
+    schedule: Literal[
+        "solver",
+        "ideal",
+        "wan_unipc",
+        "wan_dpmpp",
+        "diffusers_unipc",
+        "simple",
+        "normal",
+        "sgm_uniform",
+        "beta",
+        "ddim_uniform",
+        "linear_quadratic",
+        "kl_optimal",
+        "distilled",
+    ] = knob(
+        "solver",
+        "The noise levels before the shift. solver: those that suit the solver. ideal: even levels. wan_unipc, wan_dpmpp: Wan's own "
+        "code. diffusers_unipc: diffusers. simple to kl_optimal: ComfyUI's schedulers of these names. distilled: the four levels "
+        "of the 4-step models (steps must be 4).",
+        affects="result",
+        comfy="KSampler.scheduler",
+    )
+    sigmas: Annotated[tuple[float, ...] | None, PER_STEP] = knob(
+        None,
+        "The noise levels themselves, falling, one for each of the steps; the shift is not applied to them. Not given: as "
+        "schedule and shift say.",
+        affects="result",
+        low=0,
+        high=1,
+        step=0.01,
+        comfy="WanVideoSampler.sigmas",
+        listed=True,
     )
     solver: Literal["unipc", "euler", "dpm++", "dpm++_sde"] = knob(
         "unipc",
@@ -237,9 +222,125 @@ class Settings(Asked):
         step=1,
         comfy="WanVideoSampler.seed",
     )
+    batched_cfg: bool = knob(
+        False,
+        "Make the positive and the negative pass as one pass of two clips: more memory, on a GPU often less time. The last bits "
+        "of the velocities differ.",
+        affects="result",
+        scope="step",
+        comfy="WanVideoSampler.batched_cfg",
+    )
+    start_step: int = knob(
+        0,
+        "The first step that is made; those before are left out. With samples that another run left at this step (its end_step) and "
+        "add_noise off, the run goes on from there.",
+        affects="result",
+        low=0,
+        high=999,
+        step=1,
+        comfy="WanVideoSampler.start_step",
+    )
+    end_step: int = knob(
+        0,
+        "Stop before this step, with noise left; 0 makes all steps. The clip is then what the model believes it to be.",
+        affects="result",
+        low=0,
+        high=1000,
+        step=1,
+        comfy="WanVideoSampler.end_step",
+    )
+    start_sigma: float | None = knob(
+        None,
+        "Begin at the first noise level that is not above this one: denoise_strength for those who think in noise.",
+        affects="result",
+        low=0,
+        high=1,
+        step=0.05,
+    )
+    samples: str = knob(
+        "",
+        "A clip to start from: a run, frames, latents or a file. The run begins at a lower noise level (denoise_strength) with "
+        "this clip behind the noise.",
+        affects="result",
+        comfy="WanVideoSampler.samples",
+    )
+    denoise_strength: float = knob(
+        1.0,
+        "With samples: which part of the steps is made, from the end. 1 forgets the clip, 0.5 makes the last half of the steps; the plan "
+        "shows the noise level that this means.",
+        affects="result",
+        low=0,
+        high=1,
+        step=0.05,
+        comfy="WanVideoSampler.denoise_strength",
+    )
+    add_noise: bool = knob(
+        True,
+        "Add noise of the first level to samples. Off: they have it already, as those that another run left at end_step.",
+        affects="result",
+        comfy="WanVideoSampler.add_noise_to_samples",
+    )
+    image: str = knob(
+        "",
+        "The picture that the clip begins with, for image-to-video models: a picture, frames or a file. Several frames (4n + 1) are "
+        "all kept.",
+        affects="result",
+        comfy="WanVideoImageToVideoEncode.start_image",
+    )
+    end_image: str = knob(
+        "",
+        "The picture that the clip ends with, for image-to-video models.",
+        affects="result",
+        comfy="WanVideoImageToVideoEncode.end_image",
+    )
+    noise_aug_strength: float = knob(
+        0.0,
+        "Noise on the pictures before they are encoded, as a multiple of half their range: more motion, less faithful.",
+        affects="result",
+        low=0,
+        high=10,
+        step=0.01,
+        comfy="WanVideoImageToVideoEncode.noise_aug_strength",
+    )
+    start_latent_strength: float = knob(
+        1.0,
+        "Factor on the first latent frames of the condition, those of image.",
+        affects="result",
+        low=0,
+        high=10,
+        step=0.05,
+        comfy="WanVideoImageToVideoEncode.start_latent_strength",
+    )
+    end_latent_strength: float = knob(
+        1.0,
+        "Factor on the last latent frame of the condition, that of end_image.",
+        affects="result",
+        low=0,
+        high=10,
+        step=0.05,
+        comfy="WanVideoImageToVideoEncode.end_latent_strength",
+    )
+    clip_embed_strength: float = knob(
+        1.0,
+        "Factor on what CLIP vision sees in the pictures.",
+        affects="result",
+        low=0,
+        high=10,
+        step=0.05,
+        comfy="WanVideoClipVisionEncode.strength_1",
+    )
     clip: ClipSettings = ClipSettings()
 
-    feta: Annotated[FetaSettings | None, SWITCH] = None
+    feta: Annotated[groups.FetaSettings | None, SWITCH] = None
+    context: Annotated[groups.ContextSettings | None, SWITCH] = None
+    cache: Annotated[groups.CacheSettings | None, SWITCH] = None
+    slg: Annotated[groups.SlgSettings | None, SWITCH] = None
+    nag: Annotated[groups.NagSettings | None, SWITCH] = None
+    cfg_zero: Annotated[groups.CfgZeroSettings | None, SWITCH] = None
+    apg: Annotated[groups.ApgSettings | None, SWITCH] = None
+    riflex: Annotated[groups.RiflexSettings | None, SWITCH] = None
+    loop: Annotated[groups.LoopSettings | None, SWITCH] = None
+    freeinit: Annotated[groups.FreeInitSettings | None, SWITCH] = None
 
     @field_validator("prompt", "negative_prompt")
     @classmethod
@@ -251,10 +352,77 @@ class Settings(Asked):
     @field_validator("frames")
     @classmethod
     def _check_frames(cls, value: int) -> int:
-        if value % 4 != 1:
-            below = max(1, (value - 1) // 4 * 4 + 1)
-            raise ValueError(f"it must be 4n + 1, for example {below} or {below + 4}.")
+        return groups.check_frames(value)
+
+    @field_validator("cfg")
+    @classmethod
+    def _check_cfg(cls, value: float | tuple[float, ...], info: ValidationInfo) -> float | tuple[float, ...]:
+        if isinstance(value, tuple):
+            wanted = info.data.get("steps", len(value))
+            if len(value) != wanted:
+                raise ValueError(f"a list has a value for each of the {wanted} steps, and this one has {len(value)}.")
+        in_bounds(value, 0, 30)
         return value
+
+    @field_validator("sigmas")
+    @classmethod
+    def _check_sigmas(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        in_bounds(value, 0, 1)
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        for sentence in (*self._grid_conflicts(), *groups.conflicts(self)):
+            raise ValueError(sentence)
+        return self
+
+    def _grid_conflicts(self) -> Iterator[str]:
+        """A sentence for what is wrong with the noise levels and the part of them that is visited."""
+        if self.sigmas is not None and self.schedule != "solver":
+            yield "sigmas are the noise levels themselves, so schedule has no say; leave one of the two out."
+        try:
+            levels = grid(self.solver, self.steps, self.shift, self.schedule, self.sigmas)
+        except ValueError as error:
+            yield str(error)
+            return
+        begins = [self.start_step > 0, self.start_sigma is not None, self.denoise_strength < 1]
+        if sum(begins) > 1:
+            yield "start_step, start_sigma and denoise_strength each say where the run begins; give one of them."
+        if self.denoise_strength < 1 and not self.samples:
+            yield f"denoise_strength is {self.denoise_strength:g}; it needs samples, a clip to start from."
+        if not self.add_noise and not self.samples:
+            yield "add_noise is False; it needs samples, which have their noise already."
+        first, stop = self._first(levels), self.end_step or len(levels)
+        if stop > len(levels):
+            yield f"end_step is {self.end_step}; it must be at most steps, which is {self.steps}."
+        elif first >= stop:
+            yield (
+                f"of the {self.steps} steps none is left: the run would begin at step {first} and stop before step {stop}. Raise "
+                "denoise_strength or steps, or lower start_step."
+            )
+
+    def _first(self, levels: Grid) -> int:
+        if self.start_sigma is not None:
+            return int((levels.sigmas[:-1] > self.start_sigma + 1e-9).sum())
+        if self.denoise_strength < 1:
+            return len(levels) - int(len(levels) * self.denoise_strength + 1e-9)
+        return self.start_step
+
+    @property
+    def first_step(self) -> int:
+        """How many steps of the schedule are left out at its beginning."""
+        return self._span[0]
+
+    @cached_property
+    def _span(self) -> tuple[int, Grid]:
+        levels = grid(self.solver, self.steps, self.shift, self.schedule, self.sigmas)
+        first, stop = self._first(levels), self.end_step or len(levels)
+        return first, Grid(levels.sigmas[first : stop + 1], levels.timesteps[first:stop])
+
+    @property
+    def grid(self) -> Grid:
+        """The noise levels that the run visits; `len(settings.grid)` is how many steps it makes."""
+        return self._span[1]
 
     def but(self, changes: Mapping[str, Any]) -> Settings:
         """A copy with some settings changed, named with dots ("cfg", "clip.frame_rate"); raises SettingsError."""
@@ -275,15 +443,28 @@ class Settings(Asked):
         """All values by dotted name, in the order of declaration."""
         return dict(flatten(self))
 
-    def acting(self, step: int) -> dict[str, PartSettings]:
+    def at(self, step: int) -> Settings:
+        """These settings with the values that lists have for this step of the run."""
+        if not isinstance(self.cfg, tuple):
+            return self
+        return self.model_copy(update={"cfg": self.cfg[self.first_step + step]})
+
+    def acting(self, step: int) -> dict[str, groups.Group]:
         """The techniques that act on this step, by the names of their groups."""
         groups = {name: getattr(self, name) for name in switches(Settings)}
         return {name: group for name, group in groups.items() if group is not None and group.acts(step, self)}
 
     @property
+    def sections(self) -> list[str]:
+        """The prompt's sections, "a | b | c", of which each context window gets one; without windows all of it is one."""
+        if self.context is None or not self.context.acts(0, self):
+            return [self.prompt]
+        return [part.strip() for part in self.prompt.split("|")]
+
+    @property
     def latent_frames(self) -> int:
         """Latent frames: the first stands for one frame, each further one for four."""
-        return (self.frames - 1) // 4 + 1
+        return groups.latent(self.frames)
 
 
 class ModelSettings(Asked):

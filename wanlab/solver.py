@@ -11,7 +11,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from wanlab.schedule import TRAINING_LEVELS, Grid, grid
+from wanlab.schedule import TRAINING_LEVELS, Grid
 from wanlab.settings import Settings
 
 
@@ -28,11 +28,11 @@ def _scheduler(settings: Settings, levels: Grid) -> Any:
         scheduler.set_timesteps(sigmas=levels.sigmas[:-1].tolist())
     elif settings.solver == "unipc":
         scheduler = UniPCMultistepScheduler(**flow)
-        scheduler.set_timesteps(settings.steps)
+        scheduler.set_timesteps(len(levels))
     else:
         kind = "sde-dpmsolver++" if settings.solver == "dpm++_sde" else "dpmsolver++"
         scheduler = DPMSolverMultistepScheduler(algorithm_type=kind, **flow)
-        scheduler.set_timesteps(settings.steps)
+        scheduler.set_timesteps(len(levels))
     scheduler.sigmas = torch.from_numpy(levels.sigmas)
     scheduler.timesteps = torch.from_numpy(levels.timesteps)
     scheduler.set_begin_index(0)
@@ -43,7 +43,7 @@ class Solver:
     """One run's solver: `latents = solver.step(velocity, latents)`, once per step in order."""
 
     def __init__(self, settings: Settings) -> None:
-        self.grid = grid(settings.solver, settings.steps, settings.shift)
+        self.grid = settings.grid
         self.timesteps = torch.from_numpy(self.grid.timesteps)
         self._scheduler = _scheduler(settings, self.grid)
         self._seed = settings.seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from wanlab.errors import SettingsError
@@ -17,20 +18,28 @@ class Timeline:
     settings: Settings
     forks: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
 
+    def __len__(self) -> int:
+        """How many steps the run makes."""
+        return len(self.settings.grid)
+
     def at(self, step: int) -> Settings:
-        """The settings that are in force at this step."""
-        settings = self.settings
-        for start, changes in self.forks:
-            if start <= step:
-                settings = settings.but(dict(changes))
-        return settings
+        """The settings that are in force at this step; of a list with a value for each step, the one of this step."""
+        return self._in_force[step]
+
+    @cached_property
+    def _in_force(self) -> tuple[Settings, ...]:
+        settings, found = self.settings, []
+        for step in range(len(self)):
+            for start, changes in self.forks:
+                if start == step:
+                    settings = settings.but(dict(changes))
+            found.append(settings.at(step))
+        return tuple(found)
 
     def fork(self, at: int, changes: Mapping[str, Any]) -> Timeline:
         """The same run, but with `changes` from step `at` on; raises SettingsError for what cannot change there."""
-        if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < self.settings.steps:
-            raise SettingsError(
-                f"at is {at}; a run of {self.settings.steps} steps forks at a step from 0 to {self.settings.steps - 1}."
-            )
+        if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < len(self):
+            raise SettingsError(f"at is {at}; a run of {len(self)} steps forks at a step from 0 to {len(self) - 1}.")
         for name in changes:
             setting = check_name(name)
             if setting.affects == "result" and setting.scope == "run" and at > 0:

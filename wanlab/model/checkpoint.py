@@ -16,6 +16,7 @@ from typing import Any
 from wanlab.errors import ModelError
 from wanlab.names import digest
 from wanlab.settings import ModelSettings
+from wanlab.skips import Facts
 from wanlab.tiny import tiny_path
 
 _WHOLE = 64 * 2**20  # files up to this size are hashed whole
@@ -25,6 +26,14 @@ _SAMPLES, _SAMPLE = 256, 64 * 2**10
 _OFFICIAL: dict[int, dict[str, Any]] = {
     1536: {"width": 832, "height": 480, "frames": 81, "steps": 50, "cfg": 6.0, "shift": 8.0},
     5120: {"width": 832, "height": 480, "frames": 81, "steps": 50, "cfg": 5.0, "shift": 5.0},
+}
+
+# What people use with Wan2.1, whose clips have 81 frames and whose blocks are 30 or 40.
+_OFFICIAL_GROUPS: dict[str, dict[str, Any]] = {
+    "context": {"frames": 81, "overlap": 16},
+    "riflex": {"index": 6},
+    "loop": {"shift": 6},
+    "slg": {"blocks": "9"},
 }
 
 
@@ -50,10 +59,29 @@ class Checkpoint:
         width = self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
         return _OFFICIAL.get(width, {})
 
+    @property
+    def group_defaults(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings of techniques that suit this model, where they differ from the declared ones, by group."""
+        return {} if self.blocks < 20 else _OFFICIAL_GROUPS
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the transformer has."""
+        return int(self.transformer["num_layers"])
+
+    @property
+    def image_to_video(self) -> bool:
+        """Whether the model makes a clip of a picture, which it is told in 20 more channels."""
+        return int(self.transformer["in_channels"]) == 36
+
     @cached_property
     def fingerprint(self) -> str:
-        """What velocities depend on: a hash of the transformer, the text encoder and the tokenizer."""
-        return _fingerprint(self.folder, ("tokenizer", "text_encoder", "transformer"))
+        """What velocities depend on: a hash of the transformer, the text encoder and the tokenizer.
+
+        Of an image-to-video model also of the image encoder and of the VAE, which encodes the picture.
+        """
+        seeing = ("image_encoder", "image_processor", "vae") if self.image_to_video else ()
+        return _fingerprint(self.folder, ("tokenizer", "text_encoder", "transformer", *seeing))
 
     @cached_property
     def vae_fingerprint(self) -> str:
@@ -62,9 +90,9 @@ class Checkpoint:
 
 
 def find(name: str) -> Checkpoint:
-    """The checkpoint of this name: "tiny", a folder, or a hub name (downloaded once). Raises ModelError."""
-    if name == "tiny":
-        return _checked(Path(tiny_path()))
+    """The checkpoint of this name: "tiny", "tiny-i2v", a folder, or a hub name (downloaded once). Raises ModelError."""
+    if name in ("tiny", "tiny-i2v"):
+        return _checked(Path(tiny_path(name)))
     if (Path(name).expanduser() / "model_index.json").exists():
         return _checked(Path(name).expanduser())
     if Path(name).expanduser().exists():
@@ -73,10 +101,15 @@ def find(name: str) -> Checkpoint:
         )
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
-            f"model is {name!r}; there is no such folder. Give tiny, a folder, or a hub name such as "
+            f"model is {name!r}; there is no such folder. Give tiny, tiny-i2v, a folder, or a hub name such as "
             "Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
         )
     return _checked(_download(name))
+
+
+def facts_of(found: Checkpoint, settings: ModelSettings) -> Facts:
+    """What planning knows of a model."""
+    return Facts.of(model_id(found, settings), found.folder, found.transformer)
 
 
 def model_id(found: Checkpoint, settings: ModelSettings) -> str:
@@ -108,16 +141,19 @@ def _checked(folder: Path) -> Checkpoint:
     channels = checkpoint.transformer.get("in_channels")
     if kind != "WanTransformer3DModel":
         raise ModelError(
-            f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs Wan2.1 text-to-video models "
-            "(WanTransformer3DModel)."
+            f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs Wan2.1 models of the "
+            "class WanTransformer3DModel."
         )
-    if channels != 16:
+    if channels not in (16, 36):
         raise ModelError(
-            f"{folder} takes {channels} input channels: an image-to-video or control model. wanlab runs text-to-video ones "
-            "(16 channels) so far."
+            f"{folder} takes {channels} input channels: a control model. wanlab runs text-to-video (16 channels) and "
+            "image-to-video ones (36) so far."
         )
+    lacking = [part for part in ("image_encoder", "image_processor") if channels == 36 and not (folder / part).is_dir()]
+    if lacking:
+        raise ModelError(f"{folder} is an image-to-video model that is not complete: {', '.join(lacking)} missing.")
     if index.get("boundary_ratio") is not None:
-        raise ModelError(f"{folder} has two transformers (Wan2.2); wanlab runs Wan2.1 text-to-video models so far.")
+        raise ModelError(f"{folder} has two transformers (Wan2.2); wanlab runs Wan2.1 models so far.")
     return checkpoint
 
 

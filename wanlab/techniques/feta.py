@@ -9,7 +9,7 @@ attention output is then multiplied by
 As in the authors' code (NUS-HPC-AI-Lab/Enhance-A-Video) queries and keys are taken after their norm and the rotary embedding,
 tokens lie frame after frame, the factor is applied after the output projection, and to both branches of the
 guidance. Bounds: 1 <= g <= max(1, (t + weight) / (t - 1)); attention that is the same everywhere gives 1 + weight / t. A single
-latent frame has no other frame: nothing is done.
+latent frame has no other frame: nothing is done. Two branches in one pass (batched_cfg) get a factor each, as in two passes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor, _get_qkv_projections
 from torch import Tensor
 
-from wanlab.settings import FetaSettings
+from wanlab.errors import ModelError
+from wanlab.techniques.technique import Technique, patched
 
 _CHUNK = 2**25  # numbers of queries that are in float32 at a time: 128 MiB
 
@@ -35,19 +36,14 @@ def cross_frame_intensity(query: Tensor, key: Tensor, frames: int) -> Tensor:
     `query` and `key` are (b, frames x places, heads, dim), frame after frame. The rows of a softmax sum to 1, so what is off
     the diagonal is known from the diagonal alone.
     """
-    heads, dim = query.shape[2:]
-    count = max(1, _CHUNK * heads // query.numel())
+    dim = query.shape[3]
+    rows = [tokens.unflatten(1, (frames, -1)).flatten(2, 3).transpose(1, 2) for tokens in (query, key)]
+    count = max(1, _CHUNK // (frames * dim))  # rows are (b, places x heads, frames, dim)
     own = query.new_zeros((), dtype=torch.float32)
-    for first in range(0, heads, count):
-        some = slice(first, first + count)
-        scores = _by_place(query[:, :, some], frames) @ _by_place(key[:, :, some], frames).mT / dim**0.5
-        own = own + (scores.diagonal(dim1=-2, dim2=-1) - scores.logsumexp(-1)).exp().sum()
+    for some, others in zip(*(part.split(count, 1) for part in rows), strict=True):
+        scores = some.float() @ others.float().mT * dim**-0.5
+        own = own + scores.softmax(-1).diagonal(dim1=-2, dim2=-1).sum()
     return (1 - own * dim / query.numel()) / (frames - 1)
-
-
-def _by_place(tokens: Tensor, frames: int) -> Tensor:
-    """(b, frames x places, heads, dim) -> (b, places, heads, frames, dim) in float32."""
-    return tokens.unflatten(1, (frames, -1)).permute(0, 2, 3, 1, 4).float()
 
 
 def feta_scale(query: Tensor, key: Tensor, frames: int, weight: float) -> Tensor:
@@ -57,13 +53,48 @@ def feta_scale(query: Tensor, key: Tensor, frames: int, weight: float) -> Tensor
     return ((frames + weight) * cross_frame_intensity(query, key, frames)).clamp(min=1)
 
 
+class Feta(Technique):
+    """Every block's self-attention is enhanced; notes "feta", the mean factor of all blocks and calls of the step."""
+
+    @contextlib.contextmanager
+    def attach(self, transformer: WanTransformer3DModel) -> Iterator[None]:
+        """Within, self-attention is enhanced."""
+        self.frames, self.scales = 0, list[Tensor]()
+        frames_per_patch = transformer.config.patch_size[0]
+
+        def see(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            """Before a call: how many latent frames it is about; with context windows, those of the window."""
+            latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            self.frames = latents.shape[2] // frames_per_patch
+
+        hook = transformer.register_forward_pre_hook(see, with_kwargs=True)
+        try:
+            with patched(attentions(transformer, "attn1", "feta"), "processor", lambda _, inner: _Enhanced(inner, self)):
+                yield
+        finally:
+            hook.remove()
+        if self.scales:
+            self.moment.notes["feta"] = float(torch.stack(self.scales).mean())
+
+
+def attentions(transformer: WanTransformer3DModel, name: str, technique: str) -> list[Any]:
+    """The attention "attn1" (self) or "attn2" (cross) of all blocks; ModelError if a block has none that we can change."""
+    found = [getattr(block, name, None) for block in transformer.blocks]
+    if not found or not all(isinstance(getattr(one, "processor", None), WanAttnProcessor) for one in found):
+        kind = "self-attention" if name == "attn1" else "cross-attention"
+        raise ModelError(
+            f"{technique} finds blocks without diffusers' {kind} of Wan in this transformer; turn {technique} off."
+        )
+    return found
+
+
 class _Enhanced(WanAttnProcessor):
     """diffusers' self-attention of a block of Wan, with its output multiplied by g."""
 
-    def __init__(self, inner: WanAttnProcessor, act: _Act) -> None:
+    def __init__(self, inner: WanAttnProcessor, feta: Feta) -> None:
         super().__init__()
         self._attention_backend, self._parallel_config = inner._attention_backend, inner._parallel_config
-        self.act = act
+        self.feta = feta
 
     def __call__(  # type: ignore[no-untyped-def]
         self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None
@@ -71,8 +102,9 @@ class _Enhanced(WanAttnProcessor):
         query, key, value = _get_qkv_projections(attn, hidden_states, encoder_hidden_states)
         query, key, value = (part.unflatten(2, (attn.heads, -1)) for part in (attn.norm_q(query), attn.norm_k(key), value))
         query, key = _rotated(query, *rotary_emb), _rotated(key, *rotary_emb)
-        scale = feta_scale(query, key, self.act.frames, self.act.weight)
-        self.act.scales.append(scale)
+        frames, weight = self.feta.frames, self.feta.options.weight
+        scales = [feta_scale(*clip, frames, weight) for clip in zip(query.split(1), key.split(1), strict=True)]
+        self.feta.scales += scales
         attended = dispatch_attention_fn(
             query,
             key,
@@ -81,7 +113,8 @@ class _Enhanced(WanAttnProcessor):
             backend=self._attention_backend,
             parallel_config=self._parallel_config,
         )
-        return attn.to_out[0](attended.flatten(2, 3).type_as(query)) * scale
+        output = attn.to_out[0](attended.flatten(2, 3).type_as(query))
+        return output * (scales[0] if len(scales) == 1 else torch.stack(scales).view(-1, 1, 1))
 
 
 def _rotated(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -92,34 +125,3 @@ def _rotated(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     turned[..., 0::2] = first * cos - second * sin
     turned[..., 1::2] = first * sin + second * cos
     return turned
-
-
-class _Act:
-    """FETA on one step: its weight, the latent frames of the call that is being made, the factors of all calls."""
-
-    def __init__(self, weight: float, frames_per_patch: int) -> None:
-        self.weight, self.frames_per_patch = weight, frames_per_patch
-        self.frames = 0
-        self.scales: list[Tensor] = []
-
-    def see(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before a call of the transformer: how many latent frames it is about; with context windows, those of the window."""
-        latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        self.frames = latents.shape[2] // self.frames_per_patch
-
-
-@contextlib.contextmanager
-def attach(settings: FetaSettings, transformer: WanTransformer3DModel, notes: dict[str, float]) -> Iterator[None]:
-    """Within, every block's self-attention is enhanced; notes "feta", the mean factor of all blocks and calls."""
-    act = _Act(settings.weight, transformer.config.patch_size[0])
-    before = [block.attn1.processor for block in transformer.blocks]
-    hook = transformer.register_forward_pre_hook(act.see, with_kwargs=True)
-    try:
-        for block, processor in zip(transformer.blocks, before, strict=True):
-            block.attn1.set_processor(_Enhanced(processor, act))
-        yield
-        notes["feta"] = float(torch.stack(act.scales).mean())
-    finally:
-        hook.remove()
-        for block, processor in zip(transformer.blocks, before, strict=True):
-            block.attn1.set_processor(processor)

@@ -1,10 +1,18 @@
-"""The tiny Wan: the real classes with few channels, trained on procedural clips, shipped with the package."""
+"""The tiny Wans: the real classes with few channels, trained on procedural clips, shipped with the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+_FOLDERS = {"tiny": "weights", "tiny-i2v": "weights_i2v"}
 
-def tiny_path() -> str:
-    """The folder of the shipped tiny Wan, in diffusers' format: `WanPipeline.from_pretrained(tiny_path())` loads it."""
-    return str(Path(__file__).with_name("weights"))
+
+def tiny_path(name: str = "tiny") -> str:
+    """The folder of a shipped tiny Wan, in diffusers' format.
+
+    "tiny" makes clips of text (`WanPipeline.from_pretrained` loads it), "tiny-i2v" of a picture and text
+    (`WanImageToVideoPipeline.from_pretrained`).
+    """
+    if name not in _FOLDERS:
+        raise ValueError(f"name is {name!r}; the shipped models are {', '.join(_FOLDERS)}.")
+    return str(Path(__file__).with_name(_FOLDERS[name]))

@@ -8,11 +8,17 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from transformers import AutoTokenizer, UMT5EncoderModel
+from diffusers import (
+    AutoencoderKLWan,
+    UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
 from wanlab.latents import Preview
-from wanlab.tiny import clips
+from wanlab.tiny import clips, tiny_path, vision
 from wanlab.tiny.vae import SIDE, encode
 
 
@@ -32,11 +38,46 @@ def assemble(folder: Path, out: Path) -> None:
     )
     shutil.rmtree(out, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(out)
-    for file in out.glob("*/config.json"):  # where the parts lay while they were trained is nobody's business
-        config = json.loads(file.read_text())
-        config.pop("_name_or_path", None)
-        file.write_text(json.dumps(config, indent=2) + "\n")
+    _forget_origins(out)
     fit_preview(AutoencoderKLWan.from_pretrained(out / "vae", dtype=torch.float32)).save(out / "preview.safetensors")
+
+
+def assemble_image(folder: Path, out: Path) -> None:
+    """Write `out` from the training folder and the shipped text-to-video folder: a WanImageToVideoPipeline.
+
+    VAE, text encoder, tokenizer, scheduler and preview are the very files of the text-to-video model.
+    """
+    shared = WanPipeline.from_pretrained(tiny_path(), dtype=torch.float16)
+    parts = dict(
+        transformer=WanTransformer3DModel.from_pretrained(folder / "transformer", dtype=torch.float16),
+        image_encoder=CLIPVisionModel.from_pretrained(folder / "image_encoder", dtype=torch.float16),
+        image_processor=vision.new_processor(),
+    )
+    same = {name: getattr(shared, name) for name in ("tokenizer", "text_encoder", "vae", "scheduler")}
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name, part in parts.items():
+        part.save_pretrained(out / name)
+    for name in same:
+        shutil.copytree(Path(tiny_path()) / name, out / name)
+    shutil.copy(Path(tiny_path()) / "preview.safetensors", out)
+    WanImageToVideoPipeline(**same, **parts).save_config(out)
+    _rename_processor(out)
+    _forget_origins(out)
+
+
+def _rename_processor(out: Path) -> None:
+    """Without torchvision the image processor has another name, which only such an installation knows."""
+    for file in (out / "model_index.json", out / "image_processor" / "preprocessor_config.json"):
+        file.write_text(file.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))
+
+
+def _forget_origins(out: Path) -> None:
+    """Where the parts lay while they were trained is nobody's business."""
+    for file in out.glob("*/config.json"):
+        config = json.loads(file.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 @torch.inference_mode()

@@ -230,12 +230,13 @@ def sheet(one: Score, made: Sequence[Frames], stills: int = 6, columns: int = 2)
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m wanlab.tiny.evaluate", description=__doc__)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--model", default="tiny", help="tiny, or a folder in diffusers' format")
+    source.add_argument("--model", default="tiny", help="tiny (with --image its I2V form), or a folder in diffusers' format")
     source.add_argument("--folder", type=Path, help="a training folder: its newest transformer, many clips at a time")
     parser.add_argument("--count", type=int, default=None, help="how many of the held-out combinations (default: all)")
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--cfg", type=float, default=Settings().cfg)
     parser.add_argument("--frames", type=int, default=Settings().frames)
+    parser.add_argument("--image", action="store_true", help="animate pictures with the image-to-video model")
     parser.add_argument("--json", type=Path, help="write all results here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the clips here (png)")
     return parser.parse_args()
@@ -252,6 +253,10 @@ def _autoencoder(folder: Path | None, model: str) -> AutoencoderKLWan:
 def main() -> int:
     """Read the command line, generate, judge and print."""
     options = _options()
+    if options.image:
+        from wanlab.tiny import evaluate_image
+
+        return evaluate_image.main(options)
     every = clips.scenes(held_out=True)
     seeds = spread(len(every), len(every) if options.count is None else options.count)
     scenes = [every[seed] for seed in seeds]

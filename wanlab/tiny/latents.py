@@ -23,7 +23,8 @@ COUNTS = {17: 9000, 33: 2000, 1: 9000}  # clips by their frames
 _VALUES = (clips.SHAPES, tuple(clips.COLORS), tuple(clips.MOTIONS), tuple(clips.BACKGROUNDS), tuple(clips.SIZES))
 
 
-def _indices(scene: clips.Scene) -> list[int]:
+def indices_of(scene: clips.Scene) -> list[int]:
+    """The scene as one row of `scenes`."""
     parts = (scene.shape, scene.color, scene.motion, scene.background, scene.size)
     return [values.index(part) for values, part in zip(_VALUES, parts, strict=True)]
 
@@ -51,7 +52,7 @@ def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
                     ranks.device
                 )
                 latents.append(encode(vae, pixels)[:, :16].half().cpu())
-                scenes += [_indices(scene) for scene in some]
+                scenes += [indices_of(scene) for scene in some]
         whole = {"latents": torch.cat(latents).contiguous(), "scenes": torch.tensor(scenes)}
         save_file(whole, folder / "latents" / f"{frames:02}_{seed}_{ranks.rank}.safetensors")
         if frames == 17 and ranks.rank == 0:

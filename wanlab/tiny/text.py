@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -76,6 +77,34 @@ NEGATIVE_PROMPTS = (
 )
 
 
+# The words of each attribute, for what reads them off tokens.
+VALUES = {
+    "shape": clips.SHAPES,
+    "color": tuple(clips.COLORS),
+    "background": tuple(clips.BACKGROUNDS),
+    "motion": tuple(clips.MOTIONS),
+    "size": tuple(clips.SIZES),
+}
+
+
+def words_of(attributes: Iterable[str]) -> int:
+    """How many words these attributes have together."""
+    return sum(len(VALUES[name]) for name in attributes)
+
+
+def reading_loss(guesses: Tensor, attributes: Sequence[str], scenes: Sequence[clips.Scene], mask: Tensor) -> Tensor:
+    """How badly tokens tell the attributes of their scenes: cross-entropies, summed over the attributes.
+
+    `guesses` (b, n, words) are the logits of the words of all `attributes`; the mean is over tokens where `mask` (b, n) is 1.
+    """
+    total = guesses.new_zeros(())
+    for name, guess in zip(attributes, guesses.split([len(VALUES[name]) for name in attributes], -1), strict=True):
+        target = torch.tensor([VALUES[name].index(getattr(scene, name)) for scene in scenes], device=guesses.device)
+        error = F.cross_entropy(guess.mT, target[:, None].expand_as(mask), reduction="none")
+        total = total + (error * mask).sum() / mask.sum()
+    return total
+
+
 def make_tokenizer(folder: Path, seed: int = 0) -> None:
     """Save a Unigram tokenizer: a piece for each word of the captions, characters for everything else."""
     rng = random.Random(seed)
@@ -128,24 +157,11 @@ class _Reader(nn.Module):
             )
         )
         nn.init.normal_(self.encoder.get_input_embeddings().weight)
-        self.values = {
-            "shape": clips.SHAPES,
-            "color": tuple(clips.COLORS),
-            "background": tuple(clips.BACKGROUNDS),
-            "motion": tuple(clips.MOTIONS),
-            "size": tuple(clips.SIZES),
-        }
-        self.head = nn.Linear(WIDTH, sum(map(len, self.values.values())))
+        self.head = nn.Linear(WIDTH, words_of(VALUES))
 
     def loss(self, ids: Tensor, mask: Tensor, scenes: list[clips.Scene]) -> Tensor:
         states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        guesses = self.head(states + 0.3 * torch.randn_like(states)).split([len(v) for v in self.values.values()], -1)
-        total = states.new_zeros(())
-        for (name, values), guess in zip(self.values.items(), guesses, strict=True):
-            target = torch.tensor([values.index(getattr(scene, name)) for scene in scenes], device=ids.device)
-            error = F.cross_entropy(guess.mT, target[:, None].expand_as(ids), reduction="none")
-            total = total + (error * mask).sum() / mask.sum()
-        return total
+        return reading_loss(self.head(states + 0.3 * torch.randn_like(states)), tuple(VALUES), scenes, mask)
 
 
 def train(folder: Path, steps: int, seed: int = 0) -> None:

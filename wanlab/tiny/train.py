@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 STAGES = ("text", "vae", "latents", "transformer", "decoder", "assemble")
-STEPS = {"text": 900, "vae": 2000, "transformer": 7400, "decoder": 600}
+IMAGE_STAGES = ("conditions", "vision", "image_transformer", "assemble_image")
+STEPS = {"text": 900, "vae": 2000, "transformer": 7400, "decoder": 600, "vision": 3600, "image_transformer": 6500}
 
 
 def _free_port() -> int:
@@ -42,7 +43,7 @@ def _spawn(ranks: int) -> int:
 def main() -> int:
     """Read the command line and run one stage."""
     parser = argparse.ArgumentParser(prog="python -m wanlab.tiny.train", description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=(*STAGES, *IMAGE_STAGES))
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoints, curves and results go")
     parser.add_argument("--out", type=Path, help="assemble: the folder to write (default: the package's own weights)")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: those of a training from nothing)")
@@ -53,7 +54,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=2, help="processes on a CPU (default 2)")
     options = parser.parse_args()
-    shared = options.stage in ("vae", "latents", "transformer", "decoder")
+    shared = options.stage not in ("text", "assemble", "assemble_image")
     if shared and options.ranks > 1 and "RANK" not in os.environ:
         return _spawn(options.ranks)
     steps = options.steps or STEPS.get(options.stage, 0)
@@ -81,6 +82,22 @@ def main() -> int:
         from wanlab.tiny import assemble, tiny_path
 
         assemble.assemble(options.folder, options.out or Path(tiny_path()))
+    elif options.stage == "conditions":
+        from wanlab.tiny import image_to_video
+
+        image_to_video.write(options.folder, options.seed)
+    elif options.stage == "vision":
+        from wanlab.tiny import vision
+
+        vision.train(options.folder, steps, options.seed)
+    elif options.stage == "image_transformer":
+        from wanlab.tiny import image_to_video
+
+        image_to_video.train(options.folder, steps, options.seed, options.start, fast=options.fast)
+    elif options.stage == "assemble_image":
+        from wanlab.tiny import assemble, tiny_path
+
+        assemble.assemble_image(options.folder, options.out or Path(tiny_path("tiny-i2v")))
     return 0
 
 

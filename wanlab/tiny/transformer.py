@@ -78,7 +78,20 @@ class _CountedPadding(WanAttnProcessor):
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):  # type: ignore[no-untyped-def]
         bias = self.bias.to(hidden_states.device)
-        return super().__call__(attn, hidden_states, encoder_hidden_states, bias, rotary_emb)
+        if attn.add_k_proj is None:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, bias, rotary_emb)
+        # Image to video: diffusers takes the last 512 slots for the text, and here it has fewer.
+        image, text = encoder_hidden_states[:, :-SLOTS], encoder_hidden_states[:, -SLOTS:]
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)  # (b, heads, n, width of a head)
+
+        query = heads(attn.norm_q(attn.to_q(hidden_states)))
+        seen = F.scaled_dot_product_attention(
+            query, heads(attn.norm_added_k(attn.add_k_proj(image))), heads(attn.add_v_proj(image))
+        )
+        read = F.scaled_dot_product_attention(query, heads(attn.norm_k(attn.to_k(text))), heads(attn.to_v(text)), bias)
+        return attn.to_out[0]((read + seen).transpose(1, 2).flatten(2).type_as(hidden_states))
 
 
 def _count_padding(model: WanTransformer3DModel) -> WanTransformer3DModel:
@@ -133,7 +146,7 @@ def _batch(data: Latents, done: float, kind: float, size: int, rng: random.Rando
 
 @torch.no_grad()
 def sample(
-    model: WanTransformer3DModel, text: Tensor, blank: Tensor, latents: Tensor, sigmas: Sequence[float], cfg: float
+    model: Callable[..., tuple[Tensor]], text: Tensor, blank: Tensor, latents: Tensor, sigmas: Sequence[float], cfg: float
 ) -> Tensor:
     """Normalised latents (b, 16, t, 8, 8) by Euler steps from `latents`, whose noise level is the first of `sigmas`."""
     both = torch.cat([text, blank.expand_as(text)])

@@ -1,0 +1,100 @@
+"""What settings ask of a model that this one cannot do, and inputs that do not fit, told before anything is computed. No torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wanlab.errors import SettingsError
+from wanlab.groups import latent
+from wanlab.inputs import Inputs
+from wanlab.model.checkpoint import Checkpoint
+from wanlab.outline import Outline
+from wanlab.settings import Settings
+from wanlab.skips import Facts
+from wanlab.timeline import Timeline
+from wanlab.windows import sections_without_window
+
+
+def check(timeline: Timeline, checkpoint: Checkpoint, inputs: Inputs, facts: Facts) -> None:
+    """Raise SettingsError, in one sentence, for what this model cannot do with these settings and inputs."""
+    settings = timeline.settings
+    _check_images(settings, checkpoint, inputs)
+    _check_samples(settings, inputs)
+    _check_sections(timeline)
+    for start in (0, *(at for at, _ in timeline.forks)):
+        _check_numbers(timeline.at(start), checkpoint)
+    Outline(timeline, facts).rules  # noqa: B018 (a speed-up that cannot be reached)
+
+
+def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) -> None:
+    named = [name for name in ("image", "end_image") if getattr(settings, name)]
+    if named and not checkpoint.image_to_video:
+        raise SettingsError(
+            f"{named[0]} is given, but this is a text-to-video model (16 input channels); take an image-to-video model, for "
+            'example wl.Lab(model="tiny-i2v"), or leave the image out.'
+        )
+    if checkpoint.image_to_video and not named:
+        raise SettingsError(
+            "This is an image-to-video model (36 input channels); give it an image (image=...), or take a text-to-video model."
+        )
+    known = [_frames(name, settings, inputs) for name in named]
+    for name, frames in zip(named, known, strict=True):
+        if name == "end_image" and len(frames) != 1:
+            raise SettingsError(f"end_image holds {len(frames)} frames; it must be one picture.")
+        if len(frames) % 4 != 1:
+            fits = (len(frames) - 1) // 4 * 4 + 1
+            raise SettingsError(f"{name} holds {len(frames)} frames; it must be 4n + 1, for example the first {fits} of them.")
+    if named and sum(map(len, known)) > settings.frames:
+        raise SettingsError(
+            f"image and end_image hold {sum(map(len, known))} frames, and the clip has {settings.frames}; raise frames."
+        )
+
+
+def _frames(name: str, settings: Settings, inputs: Inputs) -> np.ndarray:
+    return inputs.read(name, getattr(settings, name))[1]
+
+
+def _check_samples(settings: Settings, inputs: Inputs) -> None:
+    if not settings.samples:
+        return
+    kind, array = inputs.read("samples", settings.samples)
+    if kind == "latents":
+        frames, height, width = 4 * array.shape[2] - 3, 8 * array.shape[3], 8 * array.shape[4]
+        if (frames, height, width) != (settings.frames, settings.height, settings.width):
+            raise SettingsError(
+                f"samples are latents of {frames} frames of {width} x {height}, and the run has {settings.frames} of "
+                f"{settings.width} x {settings.height}; give frames={frames}, width={width}, height={height}."
+            )
+    elif len(array) != settings.frames:
+        raise SettingsError(
+            f"samples hold {len(array)} frames, and the run has {settings.frames}; give frames={4 * latent(len(array)) - 3}"
+            f"{'' if len(array) % 4 == 1 else ' and as many frames of the clip'}."
+        )
+
+
+def _check_sections(timeline: Timeline) -> None:
+    settings, context = timeline.settings, timeline.settings.context
+    sections = settings.sections
+    if context is None or len(sections) == 1:
+        return
+    windows = [context.windows(step, settings) for step in range(len(timeline))]
+    lost = sections_without_window(windows, settings.latent_frames, len(sections))
+    if lost:
+        raise SettingsError(
+            f"prompt has {len(sections)} sections, and no window has its centre in section {lost[0] + 1} ({sections[lost[0]]!r}); "
+            "take shorter windows (context.frames), more overlap, or fewer sections."
+        )
+
+
+def _check_numbers(settings: Settings, checkpoint: Checkpoint) -> None:
+    blocks = checkpoint.blocks
+    if settings.slg and max(settings.slg.skipped) >= blocks:
+        raise SettingsError(f"slg.blocks is {settings.slg.blocks!r}; this model has the blocks 0 to {blocks - 1}.")
+    if settings.slg and len(settings.slg.skipped) == blocks:
+        raise SettingsError(f"slg.blocks is {settings.slg.blocks!r}; these are all blocks of the model. Leave one at least.")
+    size = int(checkpoint.transformer["attention_head_dim"])
+    temporal = (size - 4 * (size // 6)) // 2
+    if settings.riflex and settings.riflex.index > temporal:
+        raise SettingsError(
+            f"riflex.index is {settings.riflex.index}; this model has the temporal frequencies 1 to {temporal}."
+        )
