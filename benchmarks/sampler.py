@@ -1,8 +1,8 @@
 """What the sampler's techniques cost and change, on the tiny model: `python benchmarks/sampler.py [--pairs 5]`.
 
 Four tables: every technique against the plain run; FETA's share of a step; the cost of context windows as the clip grows; and
-the speed-up of caches against the one that was asked for. Runs are made in turn, each step computed, so that what the machine does
-meanwhile meets both; a ratio is the median of the pairs. The error is that of the final latents, root mean square over
+the speed-up of caches against the one that was asked for. Runs are made in turn, each step computed, so that what the machine
+does meanwhile meets both; a ratio is the median of the pairs. The error is that of the final latents, root mean square over
 that of the plain ones.
 """
 
@@ -93,7 +93,8 @@ def spread(ratios: list[float]) -> str:
 
 def techniques(model: Model, pairs: int) -> None:
     """Every technique against the plain run of the same length."""
-    print("| settings | planned calls | counted | work, planned | seconds, ratio | error of the latents |\n|---|---|---|---|---|---|")
+    print("| settings | planned calls | counted | planned work | seconds, ratio | error of the latents |")
+    print("|---|---|---|---|---|---|")
     for row in ROWS:
         base = PLAIN.but({"frames": row["frames"]}) if len(row) > 1 and "frames" in row else PLAIN
         settings = PLAIN.but(row)
@@ -116,7 +117,10 @@ def feta_share(model: Model, pairs: int) -> None:
         enhanced += [step.seconds for step in run(model, other)]
     middle = statistics.median(enhanced) / statistics.median(plain)
     fastest = statistics.quantiles(enhanced, n=20)[0] / statistics.quantiles(plain, n=20)[0]
-    print(f"| FETA, a step of {len(plain)} against one without | {middle:.3f} (of the fastest steps {fastest:.3f}) | 1.03 |", flush=True)
+    print(
+        f"| FETA, a step of {len(plain)} against one without | {middle:.3f} (of the fastest steps {fastest:.3f}) | 1.03 |",
+        flush=True,
+    )
 
 
 def windows(model: Model, pairs: int) -> None:
@@ -149,7 +153,10 @@ def speed_ups(model: Model, pairs: int) -> None:
             last, other = without[-1].after, with_it[-1].after
             faster = 1 / statistics.median(ratios)
             error = float((other - last).norm() / last.norm())
-            print(f"| {kind} | {asked} | {calls} | {40 / calls:.2f} | {faster:.2f} ({faster / asked - 1:+.0%}) | {error:.3f} |", flush=True)
+            print(
+                f"| {kind} | {asked} | {calls} | {40 / calls:.2f} | {faster:.2f} ({faster / asked - 1:+.0%}) | {error:.3f} |",
+                flush=True,
+            )
 
 
 def main() -> None:

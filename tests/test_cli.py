@@ -238,7 +238,10 @@ def test_a_run_is_made_written_reused_planned_listed_and_trimmed(capsys: pytest.
     assert sorted(file.name for file in out.parent.iterdir()) == ["x.gif", "x.gif.json"]
     assert not list(lab.glob("runs/*/clip*"))
 
-    assert Said(capsys, *words, "--plan").out.split() == ["steps", "steps_reused", "model_calls", "2", "2", "0"]
+    assert Said(capsys, *words, "--plan").out.split() == [
+        *("steps", "steps_reused", "model_calls", "window_passes", "work"),
+        *("2", "2", "0", "0", "0"),
+    ]
     again = Said(capsys, *words)
     assert "2 of 2 steps reused" in again.out
     assert Path(again.out.splitlines()[0]).parent.parent == lab / "runs"

@@ -1,4 +1,4 @@
-"""Pictures, clips and latents as inputs: kept by content, checked before the run, and told to the model as diffusers tells them."""
+"""Pictures, clips and latents as inputs: kept by content, checked before the run, told to the model as diffusers does."""
 
 from __future__ import annotations
 

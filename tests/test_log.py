@@ -379,7 +379,12 @@ def test_columns_are_in_the_order_of_declaration_with_fitting_types(log: RunLog)
         *("model.name", "model.base_precision", "device", "error", "versions.torch"),
     ]
     kinds = {str: str(TEXT), int: "int64", float: "float64", bool: "bool"}
-    assert {name: str(frame[name].dtype) for name in declared()} == {name: kinds[s.kind] for name, s in declared().items()}
+    given = Settings().flat()  # of techniques that are off there is no value, which is a float
+    expected = {
+        name: kinds[float if given.get(name) is None and setting.kind is not str else setting.kind]
+        for name, setting in declared().items()
+    }
+    assert {name: str(frame[name].dtype) for name in declared()} == expected
     assert str(frame.created.dtype) == "datetime64[us, UTC]"
     assert abs(frame.created[id] - pandas.Timestamp.now(tz="UTC")) < timedelta(minutes=5)
     assert frame.seconds[id] == 3.5
@@ -495,7 +500,7 @@ def test_a_damaged_run_is_a_row_that_says_why(log: RunLog, name: str) -> None:
     frame = log.frame()
     assert dict(frame.status) == {bad: "unreadable", good: "done"}
     assert frame.error[bad]
-    assert len(frame.columns) < 60
+    assert len(frame.columns) < 150
     show(frame)
     with pytest.raises(FileError, match=bad):
         log.read(bad)

@@ -29,7 +29,7 @@ PACKAGE = ROOT / "wanlab"
 LAYERS = (
     ("errors", "failures", "process", "progress"),
     ("declare", "files", "schedule", "windows", "time_embedding"),
-    ("groups",),
+    ("groups", "clip_settings", "model_settings"),
     ("settings",),
     ("timeline", "skips"),
     ("outline", "names", "knobs", "containers", "table"),
@@ -38,12 +38,14 @@ LAYERS = (
     ("latents", "meter", "solver", "store"),
     ("tiny",),
     ("model",),
-    ("guidance", "techniques", "start", "checks"),
+    ("guidance", "start", "checks"),
+    ("techniques",),
     ("denoise",),
     ("bench",),
     ("run",),
     ("lab",),
-    ("__main__", "tiny.train", "tiny.evaluate"),
+    ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image"),
+    ("tiny.train",),
 )
 LEVELS = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 

@@ -271,11 +271,11 @@ def test_a_wrong_model_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
     import shutil
 
-    folder = tmp_path / "i2v"
+    folder = tmp_path / "control"
     shutil.copytree(wl.tiny_path(), folder)
     config = json.loads((folder / "transformer" / "config.json").read_text())
-    (folder / "transformer" / "config.json").write_text(json.dumps({**config, "in_channels": 36}))
-    with pytest.raises(ModelError, match="36 input channels"):
+    (folder / "transformer" / "config.json").write_text(json.dumps({**config, "in_channels": 52}))
+    with pytest.raises(ModelError, match="52 input channels"):
         wl.Lab(tmp_path, model=str(folder))
     shutil.rmtree(folder / "vae")
     with pytest.raises(ModelError, match="vae missing"):

@@ -1,4 +1,7 @@
-"""What settings ask of a model that this one cannot do, and inputs that do not fit, told before anything is computed. No torch."""
+"""What settings ask of a model that this one cannot do, and inputs that do not fit, told before anything is computed.
+
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -81,8 +84,8 @@ def _check_sections(timeline: Timeline) -> None:
     lost = sections_without_window(windows, settings.latent_frames, len(sections))
     if lost:
         raise SettingsError(
-            f"prompt has {len(sections)} sections, and no window has its centre in section {lost[0] + 1} ({sections[lost[0]]!r}); "
-            "take shorter windows (context.frames), more overlap, or fewer sections."
+            f"prompt has {len(sections)} sections, and no window has its centre in section {lost[0] + 1} "
+            f"({sections[lost[0]]!r}); take shorter windows (context.frames), more overlap, or fewer sections."
         )
 
 

@@ -104,13 +104,14 @@ class Told:
     """What the images of the settings tell the model, encoded when the first step is computed."""
 
     def __init__(self, model: Model, settings: Any, inputs: Inputs) -> None:
-        self._how, self._given = (model, settings, inputs), None
+        self._how = (model, settings, inputs)
+        self._given: Given | None = None
 
     @property
     def given(self) -> Given:
         """The condition and the tokens."""
         if self._given is None:
-            self._given: Given | None = given(*self._how)
+            self._given = given(*self._how)
         return self._given
 
 

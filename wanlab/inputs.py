@@ -28,8 +28,8 @@ class Inputs:
     def keep(self, setting: str, value: Any) -> str:
         """Keep what somebody gave for this setting, and return its name; "" for nothing.
 
-        `value` is a file (a picture, a clip, or an input kept before), a picture of Pillow, frames (h, w, 3) or (t, h, w, 3) uint8, a
-        clip, or for `samples` latents (1, 16, t, h, w) or a run. Raises SettingsError or FileError.
+        `value` is a file (a picture, a clip, or an input kept before), a picture of Pillow, frames (h, w, 3) or
+        (t, h, w, 3) uint8, a clip, or for `samples` latents (1, 16, t, h, w) or a run. Raises SettingsError or FileError.
         """
         if value is None or (isinstance(value, str) and not value):
             return ""
@@ -40,7 +40,8 @@ class Inputs:
         if array.ndim == 3:
             array = array[None]
         content = io.BytesIO()
-        np.savez_compressed(content, **{kind: array})
+        parts: dict[str, Any] = {kind: array}
+        np.savez_compressed(content, **parts)
         whole = hashlib.blake2b(repr((kind, array.shape)).encode() + array.tobytes(), digest_size=16).hexdigest()
         name = f"{re.sub(r'[^A-Za-z0-9_]+', '_', stem)[:40] or kind}-{whole}.npz"
         if not (self.folder / name).exists():

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Lab:
     """A folder for runs, with a model to make them.
 
-    `model` is "tiny", "tiny-i2v" (image to video), a folder in diffusers' format, or a hub name. Without `base_precision` and `device` the GPU is used
-    if there is one, and bf16 on it; a CPU, and the tiny Wan everywhere, compute in fp32. Many kernels may use one folder.
+    `model` is "tiny", "tiny-i2v" (image to video), a folder in diffusers' format, or a hub name. Without
+    `base_precision` and `device` the GPU is used if there is one, and bf16 on it; a CPU, and the tiny Wan everywhere,
+    compute in fp32. Many kernels may use one folder.
 
     >>> lab = Lab("my_lab")                                                        # doctest: +SKIP
     >>> lab.run("a red circle moves right on a blue background", seed=7)          # doctest: +SKIP
@@ -78,9 +79,10 @@ class Lab:
     ) -> Run:
         """Make a clip. Steps that are in the store already are not computed again, unless `fresh`.
 
-        Settings are given by name (`steps=20`), those of a group in `changes` (`{"clip.frame_rate": 8}`); `prompt` may also
-        be the Settings of another run. `image`, `end_image` and `samples` may be pictures, frames, files, and runs too. Interrupting keeps the finished steps; the same call goes on from there.
-        Raises SettingsError before anything is computed.
+        Settings are given by name (`steps=20`), those of a group in `changes` (`{"clip.frame_rate": 8}`); `prompt` may
+        also be the Settings of another run. `image`, `end_image` and `samples` may be pictures, frames, files, and runs
+        too. Interrupting keeps the finished steps; the same call goes on from there. Raises SettingsError before
+        anything is computed.
         """
         return perform(self._bench, Timeline(self._asked(prompt, changes, settings)), fresh=fresh)
 
@@ -93,21 +95,20 @@ class Lab:
         overlap: int = 5,
         **settings: Any,
     ) -> Run:
-        """Go on with a clip: an image-to-video run that begins with the last `overlap` frames of `run`; `wl.join` puts them together.
+        """Go on with a clip: an image-to-video run that begins with the last `overlap` frames of `run`.
 
-        `overlap` is 4n + 1: from one frame the model knows where things are, from five also where they move. `run` may be of
-        another lab and model. What is not given is as in `run`.
+        `wl.join` puts them together. `overlap` is 4n + 1: from one frame the model knows where things are, from five also
+        where they move. `run` may be of another lab and model. What is not given is as in `run`.
         """
         if overlap not in range(1, len(run.clip.frames) + 1, 4):
             raise SettingsError(
                 f"overlap is {overlap}; it must be 4n + 1 and at most the clip's {len(run.clip.frames)} frames, for example 5."
             )
-        alike = {name: getattr(run.settings, name) for name in ("prompt", "negative_prompt", "width", "height", "frames", "seed")}
+        names = ("prompt", "negative_prompt", "width", "height", "frames", "seed")
+        alike = {name: getattr(run.settings, name) for name in names}
         words = {} if prompt is None else {"prompt": prompt}
         asked = {**alike, **words, **(changes or {}), **settings, "image": run.clip.frames[-overlap:]}
-        return perform(
-            self._bench, Timeline(self._asked(None, asked, {})), origin={"extends": run.id, "overlap": overlap}
-        )
+        return perform(self._bench, Timeline(self._asked(None, asked, {})), origin={"extends": run.id, "overlap": overlap})
 
     def plan(self, prompt: str | Settings | None = None, *variants: Mapping[str, Any], **settings: Any) -> Plan:
         """What a run of these settings will do, and then one of each variant (changes by dotted name), before it starts."""

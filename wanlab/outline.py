@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
+from wanlab.groups import CacheSettings
 from wanlab.settings import Settings
 from wanlab.skips import Facts, Rule, rule_of
 from wanlab.timeline import Timeline
@@ -34,12 +34,12 @@ class Call:
 
 def calls_of(settings: Settings, step: int) -> tuple[Call, ...]:
     """The calls of a step with these settings in force, without caches."""
-    acting = settings.acting(step)
     if settings.cfg_zero and settings.cfg_zero.zero(step, settings):
         return ()
     branches = (POSITIVE,) if settings.cfg == 1 else (BOTH,) if settings.batched_cfg else (POSITIVE, NEGATIVE)
     whole = tuple(range(settings.latent_frames))
-    windows = [tuple(one) for one in acting["context"].windows(step, settings)] if "context" in acting else [whole]  # type: ignore[attr-defined]
+    context = settings.context if "context" in settings.acting(step) else None
+    windows = [whole] if context is None else [tuple(one) for one in context.windows(step, settings)]
     return tuple(Call(branch, frames) for branch in branches for frames in windows)
 
 
@@ -49,7 +49,7 @@ class Outline:
 
     timeline: Timeline
     facts: Facts
-    _notes: dict[str, Any] = field(default_factory=dict, compare=False)
+    _notes: dict[tuple[CacheSettings, int], Rule | None] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.timeline)

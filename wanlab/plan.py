@@ -1,7 +1,8 @@
 """The plan: what runs will do, known before they start and without a model. No torch.
 
-A plan reads the outline that the loop will follow (outline.py), so its counts are those that will be made. Only where a cache decides
-on the way the calls are not known; then `model_calls` is the most that there can be, and `fewest_calls` the least.
+A plan reads the outline that the loop will follow (outline.py), so its counts are those that will be made. Only where a
+cache decides on the way the calls are not known; then `model_calls` is the most that there can be, and `fewest_calls`
+the least.
 """
 
 from __future__ import annotations

@@ -3,90 +3,27 @@
 From these declarations come the command line flags, the columns of the log, the names of the steps in the store,
 `docs/settings.md`, the checks and their messages. Adding a setting means adding a field here (and the code that obeys
 it), nothing else.
-What a declaration says, its `affects` and `scope`, is in declare.py; the groups of techniques are in groups.py.
+
+What a declaration says, its `affects` and `scope`, is in declare.py; the groups of techniques are in groups/, and the
+settings of the finished clip and of the model in clip_settings.py and model_settings.py.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from wanlab import groups
+from wanlab.clip_settings import ClipSettings
 from wanlab.declare import PER_STEP, SWITCH, Asked, Declared, Setting, declarations, flatten, in_bounds, knob, switches, unknown
 from wanlab.errors import SettingsError
-from wanlab.schedule import Grid, grid
+from wanlab.model_settings import ModelSettings as ModelSettings
 
-
-class ClipSettings(Declared):
-    """How a finished clip is written: the Video Combine of the workflow. None of these changes a velocity."""
-
-    frame_rate: float = knob(
-        16,
-        "Frames per second in the file. Only the playing speed: no frame is added or dropped. Wan is trained at 16; a gif "
-        "holds multiples of 10 ms a frame, at most 50 frames/s.",
-        affects="clip",
-        low=1,
-        high=120,
-        step=1,
-        unit="frames/s",
-        comfy="VHS_VideoCombine.frame_rate",
-    )
-    loop_count: int = knob(
-        0,
-        "gif and webp: how often the viewer repeats the clip, 0 for ever. mp4 and webm cannot loop by themselves: the clip "
-        "is written this many extra times. png: no effect.",
-        affects="clip",
-        low=0,
-        high=100,
-        comfy="VHS_VideoCombine.loop_count",
-    )
-    filename_prefix: str = knob(
-        "clip",
-        "Beginning of the file name, with a counter and the ending after it. May hold folders and %date%; it cannot leave "
-        "the run's folder.",
-        affects="clip",
-        comfy="VHS_VideoCombine.filename_prefix",
-    )
-    format: Literal["mp4", "webm", "gif", "webp", "png"] = knob(
-        "mp4",
-        "mp4 (h264), webm (VP9), gif, animated webp (lossless), or png (a folder with a picture for each frame).",
-        affects="clip",
-        comfy="VHS_VideoCombine.format",
-    )
-    pingpong: bool = knob(
-        False,
-        "Play forwards, then backwards without the first and the last frame: N frames become 2N - 2.",
-        affects="clip",
-        comfy="VHS_VideoCombine.pingpong",
-    )
-    save_output: bool = knob(
-        True,
-        "Write the clip into the run's folder when the run is done. Off: nothing is written until run.clip.save().",
-        affects="clip",
-        comfy="VHS_VideoCombine.save_output",
-    )
-
-    @field_validator("format")
-    @classmethod
-    def _check_format(cls, value: str, info: ValidationInfo) -> str:
-        if value == "gif" and info.data.get("frame_rate", 0) > 50:
-            raise ValueError(
-                "a gif plays at most 50 frames/s (browsers play shorter frames at 10); lower clip.frame_rate or use webp."
-            )
-        return value
-
-    @field_validator("filename_prefix")
-    @classmethod
-    def _check_prefix(cls, value: str) -> str:
-        from wanlab.files import safe_prefix
-
-        safe_prefix(value)
-        return value
-
+if TYPE_CHECKING:
+    from wanlab.schedule import Grid
 
 INPUTS = ("image", "end_image", "samples")  # these hold the name of a kept picture, clip or latents (inputs.py)
 
@@ -153,8 +90,8 @@ class Settings(Asked):
     cfg: Annotated[float | tuple[float, ...], PER_STEP] = knob(
         3.0,
         "Classifier-free guidance: how far the prediction is pushed from the negative prompt to the prompt, "
-        "v = v_neg + cfg (v_pos - v_neg). "
-        "1 needs no negative pass and takes half the time. A list has a value for each of the steps.",
+        "v = v_neg + cfg (v_pos - v_neg). 1 needs no negative pass and takes half the time. A list has a value for each "
+        "of the steps.",
         affects="result",
         scope="step",
         low=0,
@@ -189,9 +126,9 @@ class Settings(Asked):
         "distilled",
     ] = knob(
         "solver",
-        "The noise levels before the shift. solver: those that suit the solver. ideal: even levels. wan_unipc, wan_dpmpp: Wan's own "
-        "code. diffusers_unipc: diffusers. simple to kl_optimal: ComfyUI's schedulers of these names. distilled: the four levels "
-        "of the 4-step models (steps must be 4).",
+        "The noise levels before the shift. solver: those that suit the solver. ideal: even levels. wan_unipc, wan_dpmpp: "
+        "Wan's own code. diffusers_unipc: diffusers. simple to kl_optimal: ComfyUI's schedulers of these names. distilled: "
+        "the four levels of the 4-step models (steps must be 4).",
         affects="result",
         comfy="KSampler.scheduler",
     )
@@ -224,16 +161,16 @@ class Settings(Asked):
     )
     batched_cfg: bool = knob(
         False,
-        "Make the positive and the negative pass as one pass of two clips: more memory, on a GPU often less time. The last bits "
-        "of the velocities differ.",
+        "Make the positive and the negative pass as one pass of two clips: more memory, on a GPU often less time. The last "
+        "bits of the velocities differ.",
         affects="result",
         scope="step",
         comfy="WanVideoSampler.batched_cfg",
     )
     start_step: int = knob(
         0,
-        "The first step that is made; those before are left out. With samples that another run left at this step (its end_step) and "
-        "add_noise off, the run goes on from there.",
+        "The first step that is made; those before are left out. With samples that another run left at this step (its "
+        "end_step) and add_noise off, the run goes on from there.",
         affects="result",
         low=0,
         high=999,
@@ -266,8 +203,8 @@ class Settings(Asked):
     )
     denoise_strength: float = knob(
         1.0,
-        "With samples: which part of the steps is made, from the end. 1 forgets the clip, 0.5 makes the last half of the steps; the plan "
-        "shows the noise level that this means.",
+        "With samples: which part of the steps is made, from the end. 1 forgets the clip, 0.5 makes the last half of the "
+        "steps; the plan shows the noise level that this means.",
         affects="result",
         low=0,
         high=1,
@@ -282,8 +219,8 @@ class Settings(Asked):
     )
     image: str = knob(
         "",
-        "The picture that the clip begins with, for image-to-video models: a picture, frames or a file. Several frames (4n + 1) are "
-        "all kept.",
+        "The picture that the clip begins with, for image-to-video models: a picture, frames or a file. Several frames "
+        "(4n + 1) are all kept.",
         affects="result",
         comfy="WanVideoImageToVideoEncode.start_image",
     )
@@ -381,7 +318,7 @@ class Settings(Asked):
         if self.sigmas is not None and self.schedule != "solver":
             yield "sigmas are the noise levels themselves, so schedule has no say; leave one of the two out."
         try:
-            levels = grid(self.solver, self.steps, self.shift, self.schedule, self.sigmas)
+            first = self._first()
         except ValueError as error:
             yield str(error)
             return
@@ -392,20 +329,29 @@ class Settings(Asked):
             yield f"denoise_strength is {self.denoise_strength:g}; it needs samples, a clip to start from."
         if not self.add_noise and not self.samples:
             yield "add_noise is False; it needs samples, which have their noise already."
-        first, stop = self._first(levels), self.end_step or len(levels)
-        if stop > len(levels):
+        stop = self.end_step or self.steps
+        if stop > self.steps:
             yield f"end_step is {self.end_step}; it must be at most steps, which is {self.steps}."
         elif first >= stop:
             yield (
-                f"of the {self.steps} steps none is left: the run would begin at step {first} and stop before step {stop}. Raise "
-                "denoise_strength or steps, or lower start_step."
+                f"of the {self.steps} steps none is left: the run would begin at step {first} and stop before step {stop}. "
+                "Raise denoise_strength or steps, or lower start_step."
             )
 
-    def _first(self, levels: Grid) -> int:
-        if self.start_sigma is not None:
+    def _levels(self) -> Grid:
+        """All noise levels of the schedule; ValueError if there are none of this kind."""
+        from wanlab.schedule import grid  # numpy, which the command line's help does without
+
+        return grid(self.solver, self.steps, self.shift, self.schedule, self.sigmas)
+
+    def _first(self) -> int:
+        """The first step that is made; ValueError for noise levels that there are not, where these were asked for."""
+        unusual = self.schedule != "solver" or self.sigmas is not None or self.start_sigma is not None or self.steps > 500
+        levels = self._levels() if unusual else None
+        if self.start_sigma is not None and levels is not None:
             return int((levels.sigmas[:-1] > self.start_sigma + 1e-9).sum())
         if self.denoise_strength < 1:
-            return len(levels) - int(len(levels) * self.denoise_strength + 1e-9)
+            return self.steps - int(self.steps * self.denoise_strength + 1e-9)
         return self.start_step
 
     @property
@@ -415,8 +361,10 @@ class Settings(Asked):
 
     @cached_property
     def _span(self) -> tuple[int, Grid]:
-        levels = grid(self.solver, self.steps, self.shift, self.schedule, self.sigmas)
-        first, stop = self._first(levels), self.end_step or len(levels)
+        from wanlab.schedule import Grid
+
+        levels = self._levels()
+        first, stop = self._first(), self.end_step or len(levels)
         return first, Grid(levels.sigmas[first : stop + 1], levels.timesteps[first:stop])
 
     @property
@@ -465,33 +413,6 @@ class Settings(Asked):
     def latent_frames(self) -> int:
         """Latent frames: the first stands for one frame, each further one for four."""
         return groups.latent(self.frames)
-
-
-class ModelSettings(Asked):
-    """How the weights are loaded."""
-
-    model: str = knob(
-        "tiny",
-        "The model: tiny, a folder in diffusers' format, or a hub name.",
-        affects="result",
-        comfy="WanVideoModelLoader.model",
-    )
-    base_precision: Literal["fp32", "bf16", "fp16"] = knob(
-        "fp32",
-        "Number format of the transformer's and the text encoder's weights and arithmetic. The VAE is always in fp32.",
-        affects="result",
-        comfy="WanVideoModelLoader.base_precision",
-    )
-    device: str = knob(
-        "cpu", "Where the model computes: cpu, cuda, cuda:1, mps.", affects="cost", comfy="WanVideoModelLoader.load_device"
-    )
-
-    @field_validator("device")
-    @classmethod
-    def _check_device(cls, value: str) -> str:
-        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
-            raise ValueError("it must be cpu, cuda, cuda:0 (1, 2 ...) or mps.")
-        return value
 
 
 def declared(model: type[Declared] = Settings) -> dict[str, Setting]:

@@ -34,7 +34,10 @@ def first_noise(settings: Settings) -> Tensor:
 
 
 def start_latents(model: Model, settings: Settings, inputs: Inputs, noise: Tensor) -> Tensor:
-    """What the first step begins with (1, 16, t, h, w) float32: noise, or noise over `samples`, sigma noise + (1 - sigma) samples."""
+    """What the first step begins with (1, 16, t, h, w) float32: noise, or noise over `samples`.
+
+    With samples it is sigma noise + (1 - sigma) samples.
+    """
     if not settings.samples:
         return noise
     samples = _samples(model, settings, inputs)

@@ -116,7 +116,9 @@ def _made(skipped: float | None) -> float | None:
     return None if skipped is None else 1 - skipped
 
 
-def _boxes(axes: Axes, line: int, color: str, steps: Sequence[int], shares: Sequence[float | None], height: float = 0.7) -> None:
+def _boxes(
+    axes: Axes, line: int, color: str, steps: Sequence[int], shares: Sequence[float | None], height: float = 0.7
+) -> None:
     """A box for each of these steps, filled from below by a share; hatched if the share is not known."""
     for step, share in zip(steps, shares, strict=True):
         hatch = "////" if share is None else ""

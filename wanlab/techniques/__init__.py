@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -97,7 +98,8 @@ def _guided(moment: Moment, predict: Predict, outer: list[Technique]) -> Predict
             positive, negative = predict(ask.of(POSITIVE), latents), predict(ask.of(NEGATIVE), latents)
         found = (technique.combine(positive, negative) for technique in outer)
         combined = next((velocity for velocity in found if velocity is not None), None)
-        return cfg(positive, negative, settings.cfg) if combined is None else combined
+        scale = cast(float, settings.cfg)  # a list has one value for each step
+        return cfg(positive, negative, scale) if combined is None else combined
 
     return guided
 

@@ -1,10 +1,11 @@
 """Context windows: a clip longer than the model knows is predicted in overlapping windows, which are blended on every step.
 
 Each window is a call of its own, whose frames the model counts from 0 on, so the model never sees more than it was
-trained on, and the memory of a call depends on the window and not on the clip. The velocities of the windows are added with
-weights (wanlab/windows.py) and divided by the sum of the weights; then the solver makes one step on the whole clip. This is
-done for each branch of guidance before the branches are combined, so formulas of guidance see the whole clip. (MultiDiffusion, Bar-Tal
-et al. 2023, arXiv 2302.08113, eq. 5, along time; as in AnimateDiff-Evolved and the ComfyUI Wan nodes.)
+trained on, and the memory of a call depends on the window and not on the clip. The velocities of the windows are added
+with weights (wanlab/windows.py) and divided by the sum of the weights; then the solver makes one step on the whole
+clip. This is done for each branch of guidance before the branches are combined, so formulas of guidance see the whole
+clip. (MultiDiffusion, Bar-Tal et al. 2023, arXiv 2302.08113, eq. 5, along time; as in AnimateDiff-Evolved and the
+ComfyUI Wan nodes.)
 
 With a prompt of several sections, "a | b | c", a window gets the section in which its centre lies.
 """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -34,9 +35,9 @@ __all__ = ["BOTH", "GUIDED", "NEGATIVE", "POSITIVE", "Ask", "Moment", "Predict",
 class Ask:
     """What is to be predicted: a branch (GUIDED, POSITIVE, NEGATIVE, BOTH) over some latent frames.
 
-    `frames` are the numbers of the latent frames that the latents hold. `condition` says, for image-to-video models, the condition of
-    which latent frame each of them gets; None: its own. `window` is the window whose prompt counts, if a prompt has
-    sections: without a frame that was put in front.
+    `frames` are the numbers of the latent frames that the latents hold. `condition` says, for image-to-video models,
+    the condition of which latent frame each of them gets; None: its own. `window` is the window whose prompt counts, if
+    a prompt has sections: without a frame that was put in front.
     """
 
     branch: str
@@ -56,9 +57,9 @@ Predict = Callable[[Ask, Tensor], Tensor]  # latents (b, 16, t, h, w) float32 ->
 class Moment:
     """One step of a run while it is predicted.
 
-    `settings` are those in force. `memory` lives as long as the run is computed: techniques that remember keep there, under their
-    name, what they saw on the steps before. `notes` are numbers that are stored with the step. `ask` is the call of the
-    model that is being made, None between calls.
+    `settings` are those in force. `memory` lives as long as the run is computed: techniques that remember keep there,
+    under their name, what they saw on the steps before. `notes` are numbers that are stored with the step. `ask` is the
+    call of the model that is being made, None between calls.
     """
 
     index: int
@@ -109,12 +110,16 @@ def patched(modules: Any, name: str, make: Callable[[int, Any], Any]) -> Iterato
         for index, module in enumerate(modules):
             own = module.__dict__.get(name)
             setattr(module, name, make(index, getattr(module, name)))
-            undo.append(
-                lambda module=module, own=own: (
-                    module.__dict__.pop(name, None) if own is None else module.__dict__.__setitem__(name, own)
-                )
-            )
+            undo.append(partial(_restore, module, name, own))
         yield
     finally:
         for one in reversed(undo):
             one()
+
+
+def _restore(module: Any, name: str, own: Any) -> None:
+    """Give an instance back its own attribute; None: it had none, and the class's counts again."""
+    if own is None:
+        module.__dict__.pop(name, None)
+    else:
+        module.__dict__[name] = own

@@ -1,8 +1,9 @@
 """Train the tiny Wan: `python -m wanlab.tiny.train STAGE --folder FOLDER`.
 
-Stages, in this order: text, vae, latents, transformer, decoder, assemble. Each can be stopped and started again, and goes
-on from its last checkpoint. On a CPU a stage runs as `--ranks` processes of one thread each (see training.py).
-docs/tiny_model.md tells the times, the loss curves and the results.
+Stages, in this order: text, vae, latents, transformer, decoder, assemble; then for image to video, in a folder that has the
+first model's vae, text_encoder and tokenizer: conditions, vision, image_transformer, assemble_image. Each can be stopped
+and started again, and goes on from its last checkpoint. On a CPU a stage runs as `--ranks` processes of one thread each
+(see training.py). docs/tiny_model.md tells the times, the loss curves and the results.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m wanlab.tiny.train", description=__doc__)
     parser.add_argument("stage", choices=(*STAGES, *IMAGE_STAGES))
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoints, curves and results go")
-    parser.add_argument("--out", type=Path, help="assemble: the folder to write (default: the package's own weights)")
+    parser.add_argument("--out", type=Path, help="assemble, assemble_image: the folder to write (default: the package's own)")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: those of a training from nothing)")
-    parser.add_argument("--start", type=Path, help="vae, transformer: a folder of trained weights to begin with")
+    parser.add_argument("--start", type=Path, help="vae, transformer, image_transformer (needs it): weights to begin with")
     parser.add_argument(
-        "--fast", action="store_true", help="transformer: products in bfloat16, compiled blocks (needs a C++ compiler)"
+        "--fast", action="store_true", help="transformers: products in bfloat16, compiled blocks (needs a C++ compiler)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=2, help="processes on a CPU (default 2)")
