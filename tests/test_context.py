@@ -24,8 +24,8 @@ from wanlab.skips import Facts
 from wanlab.start import first_noise
 from wanlab.store import StepStore
 from wanlab.techniques import feta
-from wanlab.techniques.context import Context
 from wanlab.techniques.technique import POSITIVE, Ask, Moment
+from wanlab.techniques.windows import Context
 from wanlab.timeline import Timeline
 from wanlab.windows import FUSES, SCHEDULES
 

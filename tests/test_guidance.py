@@ -25,7 +25,6 @@ from wanlab.techniques.apg import Apg, limited, projected
 from wanlab.techniques.cfg_zero import CfgZero, fitted
 from wanlab.techniques.nag import Nag, _Guided, normalized
 from wanlab.techniques.slg import Slg
-from wanlab.techniques.slg import check as check_blocks
 from wanlab.techniques.technique import BOTH, GUIDED, NEGATIVE, POSITIVE, Ask, Moment, Technique
 from wanlab.timeline import Timeline
 
@@ -245,7 +244,7 @@ def test_nag_refuses_a_transformer_without_wans_attention(model: Model, small: M
 # SLG
 
 
-@pytest.mark.parametrize("blocks", ["3", "0, 5", "0,1,2,3,4,5,6,7"])
+@pytest.mark.parametrize("blocks", ["3", "0, 5", "0,1,2,3,4,5,6"])
 def test_slg_is_a_model_without_these_blocks_in_the_negative_branch(model: Model, small: Make, blocks: str) -> None:
     latents, settings = noise(1, 16, 2, 4, 4), small(**{"slg.blocks": blocks})
     slg = Slg(settings.slg, moment(model, settings))
@@ -262,10 +261,10 @@ def test_slg_is_a_model_without_these_blocks_in_the_negative_branch(model: Model
 
 
 def test_slg_refuses_a_block_that_the_model_does_not_have(model: Model, small: Make) -> None:
-    check_blocks(SlgSettings(blocks="0, 7"), 8)
-    sentence = "slg.blocks is '7, 9, 30'; the model has 8 blocks, so there is no block 9: the last one is 7."
+    SlgSettings(blocks="0, 7").check(8)
+    sentence = "slg.blocks is '7, 9, 30'; this model has the blocks 0 to 7."
     with pytest.raises(SettingsError) as refused:
-        check_blocks(SlgSettings(blocks="7, 9, 30"), 8)
+        SlgSettings(blocks="7, 9, 30").check(8)
     assert str(refused.value) == sentence
     slg = Slg(SlgSettings(blocks="8"), moment(model, small()))
     with pytest.raises(SettingsError), slg.attach(model.transformer):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import WanImageToVideoPipeline
+from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from PIL import Image
 
 import wanlab as wl
@@ -167,6 +167,19 @@ def test_the_condition_says_what_is_known(seeing: Model, image_lab: wl.Lab) -> N
     assert not torch.equal(noisy.condition, one.condition)
     assert torch.equal(noisy.condition[:, :4], one.condition[:, :4])
     assert told() == Given()
+
+
+def test_a_first_and_last_frame_model_reads_both_pictures(seeing: Model) -> None:
+    torch.manual_seed(0)
+    config = dict(seeing.transformer.config, num_layers=1, pos_embed_seq_len=34)
+    both = Model(seeing.settings, seeing.checkpoint)
+    both.__dict__["transformer"] = WanTransformer3DModel.from_config(config).eval()
+    x, condition = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 20, 2, 4, 4)
+    text, tokens = torch.randn(1, 512, 128), torch.randn(2, 17, both.transformer.config.image_dim)
+    ours = both.velocity(x, torch.tensor(500), text, condition=condition, image=tokens.flatten(0, 1)[None])
+    with torch.inference_mode():
+        theirs = both.transformer(torch.cat([x, condition], 1), torch.tensor([500]), text, tokens, return_dict=False)[0]
+    assert torch.equal(ours, theirs)
 
 
 def test_what_a_model_cannot_do_with_an_image_is_said_before_the_run(image_lab: wl.Lab, text_lab: wl.Lab) -> None:

@@ -21,7 +21,7 @@ from wanlab.outline import Outline
 from wanlab.settings import Settings
 from wanlab.techniques.freeinit import exchanged, fresh_noise, low_pass, mixed, noised
 from wanlab.techniques.loop import Loop
-from wanlab.techniques.riflex import Riflex, check, frequency
+from wanlab.techniques.riflex import Riflex, frequency
 from wanlab.techniques.technique import GUIDED, POSITIVE, Ask, Moment
 from wanlab.timeline import Timeline
 
@@ -78,10 +78,10 @@ def test_riflex_takes_the_frames_of_each_call(model: Model, small: Make) -> None
 @pytest.mark.parametrize(("head_dim", "most"), [(32, 6), (128, 22)])
 def test_riflex_refuses_a_frequency_that_the_model_does_not_have(head_dim: int, most: int) -> None:
     assert WanRotaryPosEmbed(head_dim, (1, 2, 2), 4).t_dim == 2 * most
-    check(RiflexSettings(index=most), head_dim)
+    RiflexSettings(index=most).check(head_dim)
     with pytest.raises(SettingsError) as refused:
-        check(RiflexSettings(index=most + 1), head_dim)
-    assert str(refused.value) == f"riflex.index is {most + 1}; the model has {most} temporal frequencies, so at most {most}."
+        RiflexSettings(index=most + 1).check(head_dim)
+    assert str(refused.value) == f"riflex.index is {most + 1}; this model has the temporal frequencies 1 to {most}."
 
 
 # Mobius

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,7 +201,7 @@ def test_steps_on_which_it_does_not_act_are_those_of_the_plain_run(model: Model,
 
 
 @every
-def test_it_forks_in_the_middle_bit_equal(model: Model, bench: Bench, tmp_path: Any, plain: Make, row: str) -> None:
+def test_it_forks_in_the_middle_bit_equal(model: Model, bench: Bench, tmp_path: Path, plain: Make, row: str) -> None:
     base = Timeline(plain(**ROWS[row]))
     run(model, bench, base)
     fork = base.fork(3, {"cfg": 2.0, "prompt": "a green star spins on a black background"})
@@ -261,7 +262,7 @@ def made_or_refused(make: Make, **changes: Any) -> Settings | str:
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(ROWS, 2)))
-def test_pairs_compose_or_are_refused(model: Model, bench: Bench, plain: Make, one: str, other: str) -> None:
+def test_pairs_compose_or_are_refused(model: Model, bench: Bench, tmp_path: Path, plain: Make, one: str, other: str) -> None:
     if group_of(one) == group_of(other):
         return  # one group of settings holds one of them
     before = inside(model)
@@ -277,6 +278,13 @@ def test_pairs_compose_or_are_refused(model: Model, bench: Bench, plain: Make, o
         assert not equal(velocities(whole), velocities(run(model, bench, plain(**ROWS[one]), fresh=True)))
     check_calls(model, bench, settings, not {one, other} & DECIDED_ON_THE_WAY)
     assert equal(velocities(run(model, bench, settings)), velocities(whole))  # what check_calls resumed
+    fork = Timeline(settings).fork(3, {"cfg": 2.0})
+    alone = list(denoise(model, fork, type(bench.store)(tmp_path / "alone" / "steps")))
+    assert equal(velocities(run(model, bench, fork)), velocities(alone))
+    for name, left in ((one, other), (other, one)):
+        off = settings.but({group_of(name): False})
+        if name != "nag":  # its row brings a negative prompt, which stays
+            assert step_names("m", Timeline(off)) == step_names("m", Timeline(plain(**ROWS[left])))
 
 
 @every

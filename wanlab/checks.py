@@ -40,6 +40,9 @@ def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) ->
         raise SettingsError(
             "This is an image-to-video model (36 input channels); give it an image (image=...), or take a text-to-video model."
         )
+    if checkpoint.transformer.get("pos_embed_seq_len") and len(named) == 1:
+        missing = "end_image" if named == ["image"] else "image"
+        raise SettingsError(f"This is a first-and-last-frame model; give it {missing} too.")
     known = [_frames(name, settings, inputs) for name in named]
     for name, frames in zip(named, known, strict=True):
         if name == "end_image" and len(frames) != 1:
@@ -90,14 +93,7 @@ def _check_sections(timeline: Timeline) -> None:
 
 
 def _check_numbers(settings: Settings, checkpoint: Checkpoint) -> None:
-    blocks = checkpoint.blocks
-    if settings.slg and max(settings.slg.skipped) >= blocks:
-        raise SettingsError(f"slg.blocks is {settings.slg.blocks!r}; this model has the blocks 0 to {blocks - 1}.")
-    if settings.slg and len(settings.slg.skipped) == blocks:
-        raise SettingsError(f"slg.blocks is {settings.slg.blocks!r}; these are all blocks of the model. Leave one at least.")
-    size = int(checkpoint.transformer["attention_head_dim"])
-    temporal = (size - 4 * (size // 6)) // 2
-    if settings.riflex and settings.riflex.index > temporal:
-        raise SettingsError(
-            f"riflex.index is {settings.riflex.index}; this model has the temporal frequencies 1 to {temporal}."
-        )
+    if settings.slg:
+        settings.slg.check(checkpoint.blocks)
+    if settings.riflex:
+        settings.riflex.check(int(checkpoint.transformer["attention_head_dim"]))

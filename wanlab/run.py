@@ -360,10 +360,11 @@ def _notable(timeline: Timeline) -> dict[str, Any]:
     always = ("steps", "cfg", "shift", "solver", "seed")
     groups = switches(Settings)
     shown = {
-        name: value
-        for name, value in values.items()
-        if name != "prompt" and (name in always or name.split(".")[0] in groups or value != known[name].default)
+        name: value for name, value in values.items() if name != "prompt" and (name in always or value != known[name].default)
     }
+    for group in groups:
+        if getattr(timeline.settings, group) and not any(name.startswith(f"{group}.") for name in shown):
+            shown[group] = "as declared"
     return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
 
 

@@ -338,8 +338,8 @@ class Settings(Asked):
                 "Raise denoise_strength or steps, or lower start_step."
             )
 
-    def _levels(self) -> Grid:
-        """All noise levels of the schedule; ValueError if there are none of this kind."""
+    def levels(self) -> Grid:
+        """All noise levels of the schedule, also those that the run leaves out; ValueError if there are none of this kind."""
         from wanlab.schedule import grid  # numpy, which the command line's help does without
 
         return grid(self.solver, self.steps, self.shift, self.schedule, self.sigmas)
@@ -347,7 +347,7 @@ class Settings(Asked):
     def _first(self) -> int:
         """The first step that is made; ValueError for noise levels that there are not, where these were asked for."""
         unusual = self.schedule != "solver" or self.sigmas is not None or self.start_sigma is not None or self.steps > 500
-        levels = self._levels() if unusual else None
+        levels = self.levels() if unusual else None
         if self.start_sigma is not None and levels is not None:
             return int((levels.sigmas[:-1] > self.start_sigma + 1e-9).sum())
         if self.denoise_strength < 1:
@@ -363,7 +363,7 @@ class Settings(Asked):
     def _span(self) -> tuple[int, Grid]:
         from wanlab.schedule import Grid
 
-        levels = self._levels()
+        levels = self.levels()
         first, stop = self._first(), self.end_step or len(levels)
         return first, Grid(levels.sigmas[first : stop + 1], levels.timesteps[first:stop])
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import field_validator
 
 from wanlab.declare import knob
+from wanlab.errors import SettingsError
 from wanlab.groups.base import Group, PartSettings, end_knob, start_knob
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ class SlgSettings(PartSettings):
     def skipped(self) -> tuple[int, ...]:
         """The numbers of the blocks, in order."""
         return tuple(sorted({int(block) for block in self.blocks.split(",")}))
+
+    def check(self, blocks: int) -> None:
+        """Raise SettingsError if a model with so many blocks does not have one that is to be skipped, or keeps none."""
+        rule = ""
+        if self.skipped[-1] >= blocks:
+            rule = f"this model has the blocks 0 to {blocks - 1}."
+        elif len(self.skipped) == blocks:
+            rule = "these are all blocks of the model. Leave one at least."
+        if rule:
+            raise SettingsError(f"slg.blocks is {self.blocks!r}; {rule}")
 
     def acts(self, step: int, settings: Settings) -> bool:
         """Without a negative pass there is nothing to skip."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from wanlab.declare import knob
+from wanlab.errors import SettingsError
 from wanlab.groups.base import Group, PartSettings, end_knob, start_knob
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ class RiflexSettings(Group):
         step=1,
         comfy="WanVideoSampler.riflex_freq_index",
     )
+
+    def check(self, head_dim: int) -> None:
+        """Raise SettingsError if heads of this many numbers do not have the temporal frequency.
+
+        Of a head's numbers, height and width have 2 (head_dim // 6) each, and time has the others, two for each frequency.
+        """
+        frequencies = head_dim // 2 - 2 * (head_dim // 6)
+        if self.index > frequencies:
+            raise SettingsError(f"riflex.index is {self.index}; this model has the temporal frequencies 1 to {frequencies}.")
 
     def acts(self, step: int, settings: Settings) -> bool:
         """A single frame does not turn."""

@@ -57,7 +57,12 @@ class Checkpoint:
     def defaults(self) -> Mapping[str, Any]:
         """The settings that suit this model, where they differ from the declared ones (which suit the tiny Wan)."""
         width = self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
-        return _OFFICIAL.get(width, {})
+        suits = _OFFICIAL.get(width, {})
+        if suits and self.transformer.get("pos_embed_seq_len"):
+            return {**suits, "shift": 16.0}
+        if suits and self.image_to_video:
+            return {**suits, "steps": 40, "shift": 5.0 if "720" in self.folder.as_posix() else 3.0}
+        return suits
 
     @property
     def group_defaults(self) -> Mapping[str, Mapping[str, Any]]:

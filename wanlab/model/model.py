@@ -141,6 +141,10 @@ class Model:
         For image-to-video models with the `condition` (b, 20, t, h, w) and the tokens of the `image` (b, n, d).
         """
         seen = latents.to(self.device, self.dtype)
+        if (
+            image is not None and self.transformer.config.pos_embed_seq_len
+        ):  # first and last frame: two pictures, one after the other
+            image = image.unflatten(1, (2, -1)).flatten(0, 1)
         return self.transformer(
             hidden_states=seen if condition is None else torch.cat([seen, condition.to(seen)], 1),
             timestep=timestep.to(self.device).expand(len(latents)),

@@ -53,7 +53,8 @@ def draw(runs: Sequence[Planned]) -> Figure:
         one.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel("step", color=GRAY)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1].set_xlim(-0.7, max(len(run.reused) for run in runs) + 0.2)
+    settings = [run.timeline.settings for run in runs]
+    axes[-1].set_xlim(-0.7 - max(one.first_step for one in settings), max(one.steps - one.first_step for one in settings) + 0.2)
     for one in axes:
         one.set_facecolor("none")
         one.tick_params(colors=GRAY)
@@ -79,6 +80,10 @@ def _draw_levels(axes: Axes, runs: Sequence[Planned]) -> None:
             told = ", ".join(f"{name} {value}" for name, value in changes)
             axes.annotate(f" from step {at}: {told}", (at - 0.5, 0.02 + 0.08 * index), color=f"C{index}", fontsize=8)
         if sigmas not in drawn:
+            settings = run.timeline.settings
+            every, first = [float(sigma) for sigma in settings.levels().sigmas], settings.first_step
+            if len(every) > len(sigmas):  # levels that this run leaves out
+                axes.plot(range(-first, len(every) - first), every, lw=1, ls=":", marker=".", ms=3, color=GRAY, zorder=1)
             axes.plot(range(len(sigmas)), sigmas, lw=1.5, marker=".", color=f"C{index}", label=label_of(run))
             drawn.append(sigmas)
     axes.set_ylabel("sigma (noise level)", color=GRAY)

@@ -18,13 +18,13 @@ from wanlab.settings import Settings
 from wanlab.techniques.apg import Apg
 from wanlab.techniques.cache import Cache
 from wanlab.techniques.cfg_zero import CfgZero
-from wanlab.techniques.context import Context
 from wanlab.techniques.feta import Feta
 from wanlab.techniques.loop import Loop
 from wanlab.techniques.nag import Nag
 from wanlab.techniques.riflex import Riflex
 from wanlab.techniques.slg import Slg
 from wanlab.techniques.technique import BOTH, GUIDED, NEGATIVE, POSITIVE, Ask, Moment, Predict, Technique
+from wanlab.techniques.windows import Context
 from wanlab.windows import section
 
 # By the name of the group of settings, from the inside out. Guidance combines the branches between INNER and OUTER.

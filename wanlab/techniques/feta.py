@@ -24,8 +24,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor, _get_qkv_projections
 from torch import Tensor
 
-from wanlab.errors import ModelError
-from wanlab.techniques.technique import Technique, patched
+from wanlab.techniques.technique import Technique, attentions, patched
 
 _CHUNK = 2**25  # numbers of queries that are in float32 at a time: 128 MiB
 
@@ -75,17 +74,6 @@ class Feta(Technique):
             hook.remove()
         if self.scales:
             self.moment.notes["feta"] = float(torch.stack(self.scales).mean())
-
-
-def attentions(transformer: WanTransformer3DModel, name: str, technique: str) -> list[Any]:
-    """The attention "attn1" (self) or "attn2" (cross) of all blocks; ModelError if a block has none that we can change."""
-    found = [getattr(block, name, None) for block in transformer.blocks]
-    if not found or not all(isinstance(getattr(one, "processor", None), WanAttnProcessor) for one in found):
-        kind = "self-attention" if name == "attn1" else "cross-attention"
-        raise ModelError(
-            f"{technique} finds blocks without diffusers' {kind} of Wan in this transformer; turn {technique} off."
-        )
-    return found
 
 
 class _Enhanced(WanAttnProcessor):

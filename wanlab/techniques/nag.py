@@ -31,8 +31,7 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor, _get
 from torch import Tensor
 
 from wanlab.model.model import TOKENS
-from wanlab.techniques.feta import attentions
-from wanlab.techniques.technique import POSITIVE, Technique, patched
+from wanlab.techniques.technique import POSITIVE, Technique, attentions, patched
 
 
 def normalized(positive: Tensor, negative: Tensor, scale: float, tau: float, alpha: float) -> Tensor:

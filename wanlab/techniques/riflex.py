@@ -25,23 +25,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from wanlab.errors import SettingsError
-from wanlab.groups import RiflexSettings
 from wanlab.techniques.technique import Technique, patched
 
 Rotary = tuple[Tensor, Tensor]  # cosines and sines (1, frames x places, 1, head dim), each frequency in two columns
-
-
-def check(options: RiflexSettings, head_dim: int) -> None:
-    """Raise SettingsError if heads of this many numbers do not have the temporal frequency.
-
-    Of a head's numbers, height and width have 2 (head_dim // 6) each, and time has the others, two for each frequency.
-    """
-    frequencies = head_dim // 2 - 2 * (head_dim // 6)
-    if options.index > frequencies:
-        raise SettingsError(
-            f"riflex.index is {options.index}; the model has {frequencies} temporal frequencies, so at most {frequencies}."
-        )
 
 
 def frequency(frames: int) -> float:
@@ -55,7 +41,7 @@ class Riflex(Technique):
     @contextlib.contextmanager
     def attach(self, transformer: WanTransformer3DModel) -> Iterator[None]:
         """Within, the rotary embedding of each call has that frequency; its table is not touched."""
-        check(self.options, transformer.config.attention_head_dim)
+        self.options.check(transformer.config.attention_head_dim)
         frames_per_patch = transformer.config.patch_size[0]
         first = 2 * (self.options.index - 1)
 

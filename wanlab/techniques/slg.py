@@ -19,18 +19,7 @@ from typing import Any
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from wanlab.errors import SettingsError
-from wanlab.groups import SlgSettings
 from wanlab.techniques.technique import NEGATIVE, Technique, patched
-
-
-def check(options: SlgSettings, blocks: int) -> None:
-    """Raise SettingsError if a model with so many blocks does not have one that is to be skipped."""
-    if missing := [block for block in options.skipped if block >= blocks]:
-        raise SettingsError(
-            f"slg.blocks is {options.blocks!r}; the model has {blocks} blocks, so there is no block {missing[0]}: the last "
-            f"one is {blocks - 1}."
-        )
 
 
 class Slg(Technique):
@@ -39,7 +28,7 @@ class Slg(Technique):
     @contextlib.contextmanager
     def attach(self, transformer: WanTransformer3DModel) -> Iterator[None]:
         """Within, those blocks ask which branch a call is for."""
-        check(self.options, len(transformer.blocks))
+        self.options.check(len(transformer.blocks))
         with patched([transformer.blocks[block] for block in self.options.skipped], "forward", self._skipping):
             yield
 

@@ -20,15 +20,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from diffusers import WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor
 
+from wanlab.errors import ModelError
 from wanlab.model.model import Model
 from wanlab.outline import BOTH, NEGATIVE, POSITIVE, Outline
 from wanlab.settings import Settings
 
 GUIDED = "guided"  # the branch that is asked of guidance: all branches combined
 
-__all__ = ["BOTH", "GUIDED", "NEGATIVE", "POSITIVE", "Ask", "Moment", "Predict", "Technique", "patched"]
+__all__ = ["BOTH", "GUIDED", "NEGATIVE", "POSITIVE", "Ask", "Moment", "Predict", "Technique", "attentions", "patched"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,17 @@ class Technique:
     def combine(self, positive: Tensor, negative: Tensor) -> Tensor | None:
         """The guided velocity of two branches, for techniques that are a formula of guidance; None for all others."""
         return None
+
+
+def attentions(transformer: WanTransformer3DModel, name: str, technique: str) -> list[Any]:
+    """The attention "attn1" (self) or "attn2" (cross) of all blocks; ModelError if a block has none that we can change."""
+    found = [getattr(block, name, None) for block in transformer.blocks]
+    if not found or not all(isinstance(getattr(one, "processor", None), WanAttnProcessor) for one in found):
+        kind = "self-attention" if name == "attn1" else "cross-attention"
+        raise ModelError(
+            f"{technique} finds blocks without diffusers' {kind} of Wan in this transformer; turn {technique} off."
+        )
+    return found
 
 
 @contextlib.contextmanager

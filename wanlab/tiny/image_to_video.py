@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionModel
 
+from wanlab.model.condition import mask_channels
 from wanlab.schedule import grid
 from wanlab.settings import Settings
 from wanlab.tiny import clips, vision
@@ -47,14 +48,6 @@ def known_frames(kind: str, frames: int) -> Tensor:
     return known
 
 
-def mask_channels(known: Tensor) -> Tensor:
-    """The mask as Wan reads it: (4t - 3,) pixel frames to (4, t), float.
-
-    The first value is repeated four times; then channel j of latent frame t is pixel mask 4t + j.
-    """
-    return torch.cat([known[:1].repeat(4), known[1:]]).view(-1, 4).T.float()
-
-
 def normalised(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Latents (b, 16, t, h, w) of this VAE with mean 0 and deviation 1 in each channel, as the transformer reads them."""
     mean, std = (
@@ -76,7 +69,7 @@ def condition(vae: AutoencoderKLWan, video: Tensor, known: Tensor) -> Tensor:
 
     `video` (b, 3, 4t - 3, 8h, 8w) in -1..1 is right where `known` (4t - 3,) is true; the rest is ignored.
     """
-    shown = video * known.view(1, 1, -1, 1, 1).to(video)  # mid gray is 0
+    shown = torch.where(known.view(1, 1, -1, 1, 1).to(video.device), video, 0.0)  # mid gray is 0
     return join(known, normalised(vae, encode(vae, shown)[:, :16]))
 
 

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from wanlab.techniques.technique import Ask, Predict, Technique
-from wanlab.windows import blend_weights
+from wanlab.windows import blend_weights, windows
+
+__all__ = ["Context", "windows"]  # where the windows lie is arithmetic, in a module that needs no torch
 
 
 class Context(Technique):
@@ -25,13 +27,13 @@ class Context(Technique):
     def around(self, predict: Predict) -> Predict:
         """Predict each window by itself."""
         options, settings = self.options, self.moment.settings
-        windows = options.windows(self.moment.index, settings)
-        weights = blend_weights(options.fuse, windows, settings.latent_frames, options.overlap // 4)
+        found = options.windows(self.moment.index, settings)
+        weights = blend_weights(options.fuse, found, settings.latent_frames, options.overlap // 4)
 
         def blended(ask: Ask, latents: Tensor) -> Tensor:
             total: Tensor | None = None
             sums = torch.zeros(len(ask.frames), dtype=torch.float64)
-            for window, weight in zip(windows, weights, strict=True):
+            for window, weight in zip(found, weights, strict=True):
                 velocity = self._window(predict, ask, latents, window)
                 if total is None:
                     total = velocity.new_zeros(len(velocity), velocity.shape[1], *latents.shape[2:], dtype=torch.float32)
