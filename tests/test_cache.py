@@ -250,7 +250,7 @@ def test_skipped_calls_compute_no_blocks_and_are_those_of_the_outline(
         planned = [call.skipped for calls in outline.calls for call in calls]
         assert [count == 0 for count in blocks] == planned
     else:
-        assert not outline.known
+        assert any(call.skipped is None for calls in outline.calls for call in calls)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -54,12 +54,18 @@ class Outline:
     def __len__(self) -> int:
         return len(self.timeline)
 
+    @cached_property
+    def _begins(self) -> tuple[dict[str, int], ...]:
+        """For each step, of each technique that acts on it, where the stretch of steps began on which it does."""
+        found: list[dict[str, int]] = []
+        for step in range(len(self)):
+            before = found[-1] if found else {}
+            found.append({name: before.get(name, step) for name in self.timeline.at(step).acting(step)})
+        return tuple(found)
+
     def begins(self, technique: str, step: int) -> int:
         """The first step of the stretch of steps, up to this one, on which a technique acts without a gap."""
-        first = step
-        while first and technique in self.timeline.at(first - 1).acting(first - 1):
-            first -= 1
-        return first
+        return self._begins[step][technique]
 
     @cached_property
     def rules(self) -> tuple[Rule | None, ...]:
@@ -68,72 +74,64 @@ class Outline:
 
     def _rule(self, step: int) -> Rule | None:
         settings = self.timeline.at(step)
-        if "cache" not in settings.acting(step) or settings.cache is None:
+        if settings.cache is None or "cache" not in self._begins[step]:
             return None
         asked = (settings.cache, self.begins("cache", step))
         if asked not in self._notes:
             self._notes[asked] = rule_of(settings, self.facts)
         return self._notes[asked]
 
-    @cached_property
+    @property
     def calls(self) -> tuple[tuple[Call, ...], ...]:
         """The calls of every step, with what the caches skip."""
-        made: list[tuple[Call, ...]] = []
-        last: dict[Key, int] = {}
+        return self._followed[0]
+
+    @cached_property
+    def _followed(self) -> tuple[tuple[tuple[Call, ...], ...], tuple[int, ...]]:
+        """The calls of every step, and the first of the steps whose predictions its skipped calls are made of."""
+        made, sources = [], []
+        computed: dict[Key, tuple[int, ...]] = {}  # the last steps on which a call was computed
         for step in range(len(self)):
-            settings = self.timeline.at(step)
-            plain = calls_of(settings, step)
-            if "cache" not in settings.acting(step):
-                last.clear()
-                made.append(plain)
-                continue
-            rule, done = self.rules[step], []
-            for call in plain:
+            rule, source, done = self.rules[step], step, []
+            if "cache" not in self._begins[step]:
+                computed.clear()
+            for call in calls_of(self.timeline.at(step), step):
                 key = (call.branch, call.frames)
-                skipped = None if key in last else False
+                last = computed.get(key, ())
+                skipped: bool | None = None if last else False
                 if rule is not None:
-                    skipped = key in last and rule.may_skip(last[key], step)
-                if not skipped:
-                    last[key] = step
+                    skipped = bool(last) and rule.may_skip(last[-1], step)
+                if "cache" not in self._begins[step]:
+                    skipped = False
+                elif skipped:
+                    source = min(source, last[0])
+                else:
+                    computed[key] = (*last, step)[-(rule.seen if rule else 1) :]
                 done.append(Call(*key, skipped))
             made.append(tuple(done))
-        return tuple(made)
-
-    @property
-    def known(self) -> bool:
-        """Whether all calls are known before the run: no cache decides on the way."""
-        return all(call.skipped is not None for calls in self.calls for call in calls)
+            sources.append(source)
+        return tuple(made), tuple(sources)
 
     def needed(self, missing: Sequence[bool]) -> tuple[bool, ...]:
         """Which steps have to be computed, given those that are missing in the store.
 
         Beside these it is the steps before them on which a technique that remembers has to see what the model predicts.
         """
-        needed = list(missing)
+        needed, seen = list(missing), len(missing)
         for step in reversed(range(len(self))):
+            needed[step] = needed[step] or step >= seen
             if needed[step]:
-                for before in range(self._sees(step), step):
-                    needed[before] = True
+                seen = min(seen, self._sees(step))
         return tuple(needed)
 
     def _sees(self, step: int) -> int:
-        """The first step whose prediction is remembered when this step is computed."""
+        """The first step whose prediction is remembered when this step is computed; the step itself if none is."""
         first = step
         for name, group in self.timeline.at(step).acting(step).items():
-            if not group.remembers():
-                continue
-            if name != "cache" or self.rules[step] is None:
-                first = min(first, self.begins(name, step))
-            else:
-                first = min([first, *(self._computed(call, step) for call in self.calls[step] if call.skipped)])
+            if group.remembers():
+                known = name == "cache" and self.rules[step] is not None
+                first = min(first, self._followed[1][step] if known else self.begins(name, step))
         return first
-
-    def _computed(self, skipped: Call, step: int) -> int:
-        """The first of the steps of this stretch of whose predictions a skipped call is made."""
-        rule, made = self.rules[step], Call(skipped.branch, skipped.frames, False)
-        stretch = range(self.begins("cache", step), step)
-        computed = [before for before in stretch if made in self.calls[before]]
-        return computed[-min(len(computed), rule.seen if rule else 1)]
 
 
 def work(frames: int, settings: Settings, facts: Facts) -> float:

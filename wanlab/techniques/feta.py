@@ -35,21 +35,35 @@ def cross_frame_intensity(query: Tensor, key: Tensor, frames: int) -> Tensor:
     `query` and `key` are (b, frames x places, heads, dim), frame after frame. The rows of a softmax sum to 1, so what is off
     the diagonal is known from the diagonal alone.
     """
-    dim = query.shape[3]
-    rows = [tokens.unflatten(1, (frames, -1)).flatten(2, 3).transpose(1, 2) for tokens in (query, key)]
-    count = max(1, _CHUNK // (frames * dim))  # rows are (b, places x heads, frames, dim)
-    own = query.new_zeros((), dtype=torch.float32)
-    for some, others in zip(*(part.split(count, 1) for part in rows), strict=True):
-        scores = some.float() @ others.float().mT * dim**-0.5
-        own = own + scores.softmax(-1).diagonal(dim1=-2, dim2=-1).sum()
-    return (1 - own * dim / query.numel()) / (frames - 1)
+    rows = query.numel() // query.shape[3]
+    return (1 - _own_attention(query, key, frames) / rows) / (frames - 1)
 
 
 def feta_scale(query: Tensor, key: Tensor, frames: int, weight: float) -> Tensor:
     """The factor g of one call of attention, a scalar: see the module. 1 for a single frame."""
     if frames == 1:
         return torch.ones((), device=query.device)
-    return ((frames + weight) * cross_frame_intensity(query, key, frames)).clamp(min=1)
+    # (frames + weight) times the intensity, in one operation: small models are made of many small ones
+    most, rows = (frames + weight) / (frames - 1), query.numel() // query.shape[3]
+    return (most - _own_attention(query, key, frames) * (most / rows)).clamp(min=1)
+
+
+def _own_attention(query: Tensor, key: Tensor, frames: int) -> Tensor:
+    """The attention of frames to themselves at one place, summed over all of them, a scalar in float32."""
+    shape = len(query), frames, -1, query.shape[3]
+    # (b, frames x places, heads, dim) -> (b, places x heads, frames, dim)
+    queries, keys = query.reshape(shape).transpose(1, 2), key.reshape(shape).transpose(1, 2)
+    count = max(1, _CHUNK // (frames * query.shape[3]))
+    if queries.shape[1] <= count:
+        return _diagonal(queries, keys)
+    parts = zip(queries.split(count, 1), keys.split(count, 1), strict=True)
+    return torch.stack([_diagonal(*part) for part in parts]).sum()
+
+
+def _diagonal(queries: Tensor, keys: Tensor) -> Tensor:
+    """The sum of the diagonals of the softmax of scores between frames."""
+    scores = queries.float() @ keys.float().mT
+    return (scores * queries.shape[-1] ** -0.5).softmax(-1).diagonal(dim1=-2, dim2=-1).sum()
 
 
 class Feta(Technique):

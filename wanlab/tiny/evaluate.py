@@ -38,6 +38,7 @@ Generate = Callable[[list[str], list[int]], list[Frames]]  # captions and seeds 
 ATTRIBUTES = ("shape", "color", "background", "motion")
 ALL = "all"
 BATCH = 16
+KINDS = ("start", "both", "end", "clip")  # which frames an image-to-video model is given
 VAE_CLIPS = 48  # these take a second each
 
 
@@ -237,6 +238,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cfg", type=float, default=Settings().cfg)
     parser.add_argument("--frames", type=int, default=Settings().frames)
     parser.add_argument("--image", action="store_true", help="animate pictures with the image-to-video model")
+    parser.add_argument(
+        "--known", nargs="+", choices=KINDS, default=KINDS, help="with --image: which frames are given (default: each in turn)"
+    )
     parser.add_argument("--json", type=Path, help="write all results here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the clips here (png)")
     return parser.parse_args()

@@ -78,14 +78,14 @@ def held_out(count: int | None, frames: int) -> tuple[list[clips.Scene], Tensor]
     return scenes, ((torch.stack(made) + 1) * 127.5).round() / 127.5 - 1  # as pictures of uint8 give them
 
 
-def main(options: argparse.Namespace, kinds: Sequence[str] = tuple(ROWS)) -> int:
+def main(options: argparse.Namespace) -> int:
     """Animate, judge and print; `options` are those of evaluate.py."""
     folder = options.folder or Path(tiny_path("tiny-i2v") if options.model == "tiny" else options.model)
     animator = Animator(folder)
     scenes, true = held_out(options.count, options.frames)
     begin = time.perf_counter()
-    results = {ROWS[kind]: animate(animator, scenes, true, kind, options.cfg, options.steps) for kind in kinds}
-    seconds = (time.perf_counter() - begin) / len(scenes) / len(kinds)
+    results = {ROWS[kind]: animate(animator, scenes, true, kind, options.cfg, options.steps) for kind in options.known}
+    seconds = (time.perf_counter() - begin) / len(scenes) / len(options.known)
     given = [clips.to_frames(clip).numpy() for clip in true]
     some = spread(len(given), min(50, len(given)))
     decoded = through_vae(animator.vae, [given[k] for k in some])

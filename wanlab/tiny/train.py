@@ -17,7 +17,7 @@ from pathlib import Path
 
 STAGES = ("text", "vae", "latents", "transformer", "decoder", "assemble")
 IMAGE_STAGES = ("conditions", "vision", "image_transformer", "assemble_image")
-STEPS = {"text": 900, "vae": 2000, "transformer": 7400, "decoder": 600, "vision": 3600, "image_transformer": 6500}
+STEPS = {"text": 900, "vae": 2000, "transformer": 7400, "decoder": 600, "vision": 3600, "image_transformer": 4400}
 
 
 def _free_port() -> int:
