@@ -1,9 +1,9 @@
 """What the sampler's techniques cost and change, on the tiny model: `python benchmarks/sampler.py [--pairs 5]`.
 
 Four tables: every technique against the plain run; FETA's share of a step; the cost of context windows as the clip grows; and
-the speed-up of caches against the one that was asked for. Seconds are CPU seconds of this process, which has one thread, so that
-waiting for others does not count; runs are made in turn, each step computed; a ratio is the median of the pairs. The error is that of the final latents, root mean square over
-that of the plain ones.
+the speed-up of caches against the one that was asked for. Seconds are CPU seconds of this process, which has one thread, so
+that waiting for others does not count; runs are made in turn, each step computed; a ratio is the median of the pairs. The
+error is that of the final latents, root mean square over that of the plain ones.
 """
 
 from __future__ import annotations

@@ -14,10 +14,9 @@ from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3
 from PIL import Image
 from torch import Tensor
 
-from wanlab.model.condition import mask_channels
 from wanlab.tiny import clips, image_to_video, tiny_path, transformer, vision
-from wanlab.tiny.evaluate_image import psnr
-from wanlab.tiny.image_to_video import condition, known_frames, normalised
+from wanlab.tiny.evaluate_image import every_motion, psnr
+from wanlab.tiny.image_to_video import condition, known_frames, mask_channels, normalised
 
 WEIGHTS, T2V = Path(tiny_path("tiny-i2v")), Path(tiny_path())
 SCENE = clips.Scene("square", "red", "right", "white")
@@ -99,6 +98,15 @@ def test_our_tokens_are_those_of_the_pipeline(pipe: WanImageToVideoPipeline) -> 
     ours = vision.tokens(pipe.image_encoder, frame.permute(2, 0, 1)[None] / 127.5 - 1)
     assert ours.shape == (1, vision.TOKENS, vision.HIDDEN)
     assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_still_picture_is_asked_for_every_motion() -> None:
+    scenes, videos = every_motion(3, 5)
+    for motion in clips.MOTIONS:
+        assert sum(scene.motion == motion for scene in scenes) == (2 if motion == "spin" else 3)  # one shape is a circle
+    assert len(scenes) == len(videos)
+    assert len({tuple(picture.flatten().tolist()) for picture in videos[:, :, 0]}) == 3
+    assert videos.diff(dim=2).abs().max() == 0
 
 
 # --- training ----------------------------------------------------------------------------------------------------------

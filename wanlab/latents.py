@@ -27,6 +27,14 @@ def clean(latents: Tensor, velocity: Tensor, sigma: float) -> Tensor:
     return latents.float() - sigma * velocity.to(latents.device).float()
 
 
+def mask_channels(known: Tensor) -> Tensor:
+    """Which pixel frames are known (4t - 3,), as image-to-video models read it: (4, t), float.
+
+    The first value is repeated four times; then channel j of latent frame t is pixel frame 4t + j (Wan2.1, `WanI2V.generate`).
+    """
+    return torch.cat([known[:1].repeat(4), known[1:]]).view(-1, 4).T.float()
+
+
 @dataclass(frozen=True)
 class Preview:
     """A linear map from latents to pixels, fitted by least squares: a picture in milliseconds, without the VAE.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wanlab.groups import latent
 from wanlab.inputs import Inputs
+from wanlab.latents import mask_channels
 from wanlab.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,11 +59,6 @@ def given(model: Model, settings: Settings, inputs: Inputs) -> Given:
     seen = [part[0] if where else part[-1] for part, where in ((start, True), (end, False)) if len(part)]
     tokens = torch.cat([model.encode_picture(picture) for picture in seen], 1) * settings.clip_embed_strength
     return Given(torch.cat([mask, latents], 1), tokens)
-
-
-def mask_channels(known: Tensor) -> Tensor:
-    """The mask as Wan reads it: (4t - 3,) pixel frames to (4, t), float."""
-    return torch.cat([known[:1].repeat(4), known[1:]]).view(-1, 4).T.float()
 
 
 def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:

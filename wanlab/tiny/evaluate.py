@@ -30,6 +30,7 @@ from PIL import Image, ImageDraw
 from wanlab.settings import Settings
 from wanlab.tiny import clips, vae
 from wanlab.tiny.detector import Seen, detect
+from wanlab.tiny.image_to_video import KINDS
 from wanlab.tiny.motion import FEWEST_FRAMES
 
 Frames = NDArray[np.uint8]  # (t, h, w, 3)
@@ -38,7 +39,6 @@ Generate = Callable[[list[str], list[int]], list[Frames]]  # captions and seeds 
 ATTRIBUTES = ("shape", "color", "background", "motion")
 ALL = "all"
 BATCH = 16
-KINDS = ("start", "both", "end", "clip")  # which frames an image-to-video model is given
 VAE_CLIPS = 48  # these take a second each
 
 
@@ -241,6 +241,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--known", nargs="+", choices=KINDS, default=KINDS, help="with --image: which frames are given (default: each in turn)"
     )
+    parser.add_argument("--stills", type=int, default=0, help="with --image: so many still pictures, each with every motion")
     parser.add_argument("--json", type=Path, help="write all results here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the clips here (png)")
     return parser.parse_args()

@@ -12,7 +12,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,28 @@ def held_out(count: int | None, frames: int) -> tuple[list[clips.Scene], Tensor]
         clips.random_clip(scene, frames, vae.SIDE, random.Random(seed), lattice=True)
         for seed, scene in zip(seeds, scenes, strict=True)
     ]
-    return scenes, ((torch.stack(made) + 1) * 127.5).round() / 127.5 - 1  # as pictures of uint8 give them
+    return scenes, _rounded(torch.stack(made))
+
+
+def every_motion(count: int, frames: int) -> tuple[list[clips.Scene], Tensor]:
+    """Pictures of held-out scenes that stand still, each with all motions: scenes, and clips that begin so (n, 3, t, h, w).
+
+    A picture then tells nothing of the motion; the prompt alone does. (With another motion a scene may be one of training.)
+    """
+    still = [scene for scene in clips.scenes(held_out=True) if scene.motion == "still"]
+    scenes: list[clips.Scene] = []
+    shown: list[Tensor] = []
+    for k in spread(len(still), count):
+        clip = clips.random_clip(still[k], frames, vae.SIDE, random.Random(k), lattice=True)
+        asked = [replace(still[k], motion=motion) for motion in clips.MOTIONS]
+        scenes += [scene for scene in asked if scene.allowed]
+        shown += [clip] * (len(scenes) - len(shown))
+    return scenes, _rounded(torch.stack(shown))
+
+
+def _rounded(clip: Tensor) -> Tensor:
+    """The values that pictures of uint8 have."""
+    return ((clip + 1) * 127.5).round() / 127.5 - 1
 
 
 def main(options: argparse.Namespace) -> int:
@@ -85,7 +106,10 @@ def main(options: argparse.Namespace) -> int:
     scenes, true = held_out(options.count, options.frames)
     begin = time.perf_counter()
     results = {ROWS[kind]: animate(animator, scenes, true, kind, options.cfg, options.steps) for kind in options.known}
-    seconds = (time.perf_counter() - begin) / len(scenes) / len(options.known)
+    if options.stills:
+        alike = every_motion(options.stills, options.frames)
+        results["still pictures, every motion"] = animate(animator, *alike, "start", options.cfg, options.steps)
+    seconds = (time.perf_counter() - begin) / sum(len(result.made) for result in results.values())
     given = [clips.to_frames(clip).numpy() for clip in true]
     some = spread(len(given), min(50, len(given)))
     decoded = through_vae(animator.vae, [given[k] for k in some])

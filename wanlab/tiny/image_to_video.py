@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from wanlab.model.condition import mask_channels
+from wanlab.latents import mask_channels
 from wanlab.schedule import grid
 from wanlab.settings import Settings
 from wanlab.tiny import clips, vision
