@@ -21,6 +21,7 @@ from wanlab.errors import ModelError, SettingsError
 from wanlab.latents import noise
 from wanlab.model.model import Model
 from wanlab.outline import Outline
+from wanlab.plan import make_plan
 from wanlab.settings import Settings
 from wanlab.skips import TABLES, Facts, Rule, computed, rule_of
 from wanlab.solver import Solver
@@ -166,10 +167,26 @@ def test_no_smaller_threshold_makes_the_same_speed_up(kind: str) -> None:
     assert len(computed(settings, cache, smaller)) > len(computed(settings, cache, rule))
 
 
+@pytest.mark.parametrize(("schedule", "asked"), [("static_standard", 1.8), ("uniform_standard", 1.3)])
+def test_a_speed_up_counts_the_calls_of_context_windows(schedule: str, asked: float) -> None:
+    windows = {"frames": 65, "context.frames": 33, "context.schedule": schedule}
+    plain = Settings().but(windows)
+    settings = plain.but(cached("teacache", speed_up=asked))
+    calls = [make_plan(tiny_facts(), [(Timeline(one), {})], lambda name: False).model_calls for one in (plain, settings)]
+    assert calls[0] / calls[1] == pytest.approx(asked, rel=0.07)
+
+
+def test_a_speed_up_that_moving_windows_cannot_reach_is_refused() -> None:
+    windows = {"context.frames": 81, "context.overlap": 16, "context.schedule": "uniform_looped"}
+    settings = Settings().but({"frames": 161, **windows})
+    with pytest.raises(SettingsError, match=r"take windows that stay in their place \(context\.schedule\)"):
+        rule_of(settings.but(cached("teacache", speed_up=1.8)), tiny_facts())
+
+
 def test_a_speed_up_that_cannot_be_reached_is_refused_with_the_one_that_can() -> None:
     with pytest.raises(SettingsError) as refused:
         rule_of(Settings().but(cached("magcache", speed_up=10, max_skip=2)), tiny_facts())
-    assert "cache.speed_up is 10; with these settings at most 2.5 can be reached: 8 of the 20 steps" in str(refused.value)
+    assert "cache.speed_up is 10; with these settings at most 2.5 can be reached: 8 of 20 calls" in str(refused.value)
     with pytest.raises(SettingsError, match=r"cache.threshold is 0.1; taylorseer has none"):
         Settings().but(cached("taylorseer", threshold=0.1))
 

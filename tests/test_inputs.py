@@ -186,7 +186,11 @@ def test_what_a_model_cannot_do_with_an_image_is_said_before_the_run(image_lab: 
     for lab, changes, sentence in (
         (text_lab, {"image": PICTURE}, "this is a text-to-video model"),
         (image_lab, {}, "This is an image-to-video model"),
-        (image_lab, {"image": np.stack([PICTURE] * 4)}, "image holds 4 frames; it must be 4n"),
+        (
+            image_lab,
+            {"image": np.stack([PICTURE] * 4)},
+            "image holds 4 frames; it must be one picture or 4n . 1",
+        ),
         (image_lab, {"end_image": np.stack([PICTURE] * 5)}, "end_image holds 5 frames; it must be one picture."),
         (image_lab, {"image": PICTURE, "end_image": PICTURE, "frames": 1}, "hold 2 frames, and the clip has 1"),
     ):

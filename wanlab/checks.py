@@ -48,8 +48,8 @@ def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) ->
         if name == "end_image" and len(frames) != 1:
             raise SettingsError(f"end_image holds {len(frames)} frames; it must be one picture.")
         if len(frames) % 4 != 1:
-            fits = (len(frames) - 1) // 4 * 4 + 1
-            raise SettingsError(f"{name} holds {len(frames)} frames; it must be 4n + 1, for example the first {fits} of them.")
+            fits = len(frames) // 4 * 4 + 1
+            raise SettingsError(f"{name} holds {len(frames)} frames; it must be one picture or 4n + 1, for example {fits}.")
     if named and sum(map(len, known)) > settings.frames:
         raise SettingsError(
             f"image and end_image hold {sum(map(len, known))} frames, and the clip has {settings.frames}; raise frames."

@@ -26,6 +26,8 @@ from wanlab.timeline import Timeline
 if TYPE_CHECKING:
     import pandas
 
+    from wanlab.model.model import Model
+
 
 class Lab:
     """A folder for runs, with a model to make them.
@@ -63,6 +65,11 @@ class Lab:
     def settings(self) -> Settings:
         """The settings that a run has when nothing is said: the declared ones, or those that suit this model."""
         return Settings().but(self._bench.checkpoint.defaults)
+
+    @property
+    def model(self) -> Model:
+        """The model, to encode and decode with; its weights are read when they are first needed."""
+        return self._bench.model
 
     @property
     def log(self) -> pandas.DataFrame:
@@ -178,9 +185,15 @@ def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
     rows = [_facts_shown(run) for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     groups = tuple(f"{name}." for name in switches(Settings))  # of runs without the technique it is enough that it is off
-    different = [
-        name for name in names if len({row.get(name, "") for row in rows if name in row or not name.startswith(groups)}) > 1
-    ]
+    usual = {name: str(setting.default) for name, setting in declared().items()}
+
+    def differs(name: str) -> bool:
+        """Whether the runs have different values, or only some have the technique and it is not as declared."""
+        values = {row.get(name, "") for row in rows if name in row or not name.startswith(groups)}
+        some = len([row for row in rows if name in row]) < len(rows)
+        return len(values) > 1 or (some and name.startswith(groups) and values != {usual[name]})
+
+    different = [name for name in names if differs(name)]
     told = [name for name in different if name not in ("seconds", "steps reused", "run")]
     labels = [_label(row, told) or f"run {number}" for number, row in enumerate(rows, 1)]
     tiles = [show.Tile(run.clip.frames, label) for run, label in zip(runs, labels, strict=True)]

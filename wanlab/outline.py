@@ -87,12 +87,12 @@ class Outline:
         return self._followed[0]
 
     @cached_property
-    def _followed(self) -> tuple[tuple[tuple[Call, ...], ...], tuple[int, ...]]:
-        """The calls of every step, and the first of the steps whose predictions its skipped calls are made of."""
+    def _followed(self) -> tuple[tuple[tuple[Call, ...], ...], tuple[frozenset[int], ...]]:
+        """The calls of every step, and the steps whose predictions its skipped calls are made of."""
         made, sources = [], []
         computed: dict[Key, tuple[int, ...]] = {}  # the last steps on which a call was computed
         for step in range(len(self)):
-            rule, source, done = self.rules[step], step, []
+            rule, source, done = self.rules[step], set[int](), []
             if "cache" not in self._begins[step]:
                 computed.clear()
             for call in calls_of(self.timeline.at(step), step):
@@ -104,34 +104,35 @@ class Outline:
                 if "cache" not in self._begins[step]:
                     skipped = False
                 elif skipped:
-                    source = min(source, last[0])
+                    source.update(last)
                 else:
                     computed[key] = (*last, step)[-(rule.seen if rule else 1) :]
                 done.append(Call(*key, skipped))
             made.append(tuple(done))
-            sources.append(source)
+            sources.append(frozenset(source))
         return tuple(made), tuple(sources)
 
     def needed(self, missing: Sequence[bool]) -> tuple[bool, ...]:
         """Which steps have to be computed, given those that are missing in the store.
 
-        Beside these it is the steps before them on which a technique that remembers has to see what the model predicts.
+        Beside these it is the steps before them that a technique remembers: for a cache whose rule is known those of which
+        the skipped calls are made, for others the whole stretch on which it acts.
         """
-        needed, seen = list(missing), len(missing)
+        needed = list(missing)
         for step in reversed(range(len(self))):
-            needed[step] = needed[step] or step >= seen
             if needed[step]:
-                seen = min(seen, self._sees(step))
+                for before in self._sees(step):
+                    needed[before] = True
         return tuple(needed)
 
-    def _sees(self, step: int) -> int:
-        """The first step whose prediction is remembered when this step is computed; the step itself if none is."""
-        first = step
+    def _sees(self, step: int) -> set[int]:
+        """The steps before this one whose predictions are remembered when it is computed."""
+        seen: set[int] = set()
         for name, group in self.timeline.at(step).acting(step).items():
             if group.remembers():
                 known = name == "cache" and self.rules[step] is not None
-                first = min(first, self._followed[1][step] if known else self.begins(name, step))
-        return first
+                seen.update(self._followed[1][step] if known else range(self.begins(name, step), step))
+        return seen
 
 
 def work(frames: int, settings: Settings, facts: Facts) -> float:

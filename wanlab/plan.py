@@ -109,6 +109,12 @@ class PlannedRun:
             shares.append(None if None in flags else sum(map(bool, flags)) / max(1, len(flags)))
         return tuple(shares)
 
+    @property
+    def cache_threshold(self) -> float | None:
+        """The threshold of a cache that is known beforehand: the given one, the model's own, or that of the asked speed-up."""
+        rules = (rule for rule in self.outline.rules if rule is not None)
+        return next((round(rule.threshold, 6) for rule in rules), None)
+
     def windows(self, step: int) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
         """The windows of a step: their latent frames, and the share that each of these takes from this window."""
         settings = self.timeline.at(step)
@@ -158,17 +164,19 @@ class Plan:
         """A row a run: what differs from the first, steps, those reused, model calls, window passes, and the share of work.
 
         `work` is the arithmetic of the model against the plain run of these settings: 1 is all steps, without caches or
-        windows. `fewest_calls` is there where a cache decides on the way.
+        windows. `fewest_calls` is there where a cache decides on the way, `cache_threshold` where it is known beforehand.
         """
         import pandas
 
+        unknown = any(run.fewest_calls != run.model_calls for run in self.runs)
         rows = [
             {
                 **{name: str(value) if isinstance(value, tuple | list) else value for name, value in run.changes.items()},
+                **({"cache_threshold": run.cache_threshold} if run.cache_threshold is not None else {}),
                 "steps": len(run.passes),
                 "steps_reused": sum(run.reused),
+                **({"fewest_calls": run.fewest_calls} if unknown else {}),
                 "model_calls": run.model_calls,
-                **({} if run.fewest_calls == run.model_calls else {"fewest_calls": run.fewest_calls}),
                 "window_passes": run.window_passes,
                 "work": round(run.work, 3),
             }

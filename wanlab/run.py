@@ -26,6 +26,7 @@ from wanlab.files import write_whole
 from wanlab.latents import Preview
 from wanlab.log import RunFolder
 from wanlab.meter import Meter
+from wanlab.model.condition import given
 from wanlab.names import ENGINE, step_names
 from wanlab.plan import Plan, make_plan
 from wanlab.progress import progress
@@ -87,6 +88,11 @@ class Run:
     def velocities(self) -> list[Tensor]:
         """The predicted velocities of all steps (1, 16, t, h, w), in the model's number format."""
         return [step.velocity for step in self.replay()]
+
+    @property
+    def condition(self) -> Tensor | None:
+        """What its images tell an image-to-video model: (1, 20, t, h, w), a mask and latents; None without an image."""
+        return given(self._bench.model, self.settings, self._bench.inputs).condition
 
     def velocity(self, k: int) -> Tensor:
         """The velocity predicted at step k (1, 16, t, h, w)."""

@@ -22,6 +22,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache as cache_results
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -162,23 +163,36 @@ def _steps(settings: Settings, cache: CacheSettings) -> Callable[[int, int], flo
 
 
 def computed(settings: Settings, cache: CacheSettings, rule: Rule) -> list[int]:
-    """The steps of the run on which the model is called, if its calls are the same on all of them."""
+    """The steps of the calls that are made, for one branch of guidance: of a step with context windows, one for each window."""
     steps: list[int] = []
-    acted = False
-    for step in range(len(settings.grid)):
-        acts = cache.acts(step, settings)
-        if not (acts and acted and rule.may_skip(steps[-1], step)):
-            steps.append(step)
-        acted = acts
+    last: dict[tuple[int, ...], int] = {}
+    for step, windows in enumerate(_windows(settings)):
+        if not cache.acts(step, settings):
+            last.clear()
+            steps += [step] * len(windows)
+            continue
+        for window in windows:
+            if not (window in last and rule.may_skip(last[window], step)):
+                last[window] = step
+                steps.append(step)
     return steps
 
 
-def _solved(settings: Settings, cache: CacheSettings, change: Callable[[int, int], float]) -> float:
-    """The smallest threshold with which the number of computed steps comes nearest to what cache.speed_up asks for."""
-    assert cache.speed_up is not None
-    steps = len(settings.grid)
-    wanted = steps / cache.speed_up
+def _windows(settings: Settings) -> list[list[tuple[int, ...]]]:
+    """The context windows of every step; without them one, which has no frames."""
+    context = settings.context
+    if context is None or not context.acts(0, settings):
+        return [[()]] * len(settings.grid)
+    return [[tuple(window) for window in context.windows(step, settings)] for step in range(len(settings.grid))]
 
+
+def _solved(settings: Settings, cache: CacheSettings, change: Callable[[int, int], float]) -> float:
+    """The smallest threshold with which the number of calls that are made comes nearest to what cache.speed_up asks for."""
+    assert cache.speed_up is not None
+    steps, calls = len(settings.grid), sum(map(len, _windows(settings)))
+    wanted = calls / cache.speed_up
+
+    @cache_results
     def count(threshold: float) -> int:
         return len(computed(settings, cache, Rule(change, threshold)))
 
@@ -187,11 +201,13 @@ def _solved(settings: Settings, cache: CacheSettings, change: Callable[[int, int
     changes = {change(last, step) for at, step in enumerate(acting) for last in acting[:at]} - {math.inf}
     thresholds = [0.0, *(math.nextafter(one, math.inf) for one in sorted(changes) if one >= 0)]
     least = count(thresholds[-1])
-    if wanted < least - 0.5:
+    if wanted < least - 0.5 * calls / steps:
+        still = settings.context is None or settings.context.schedule in ("static_standard", "batched")
+        ways = ["lower cache.start_percent", *["raise cache.max_skip"] * (cache.kind == "magcache")]
+        ways += ["make more steps"] if still else ["take windows that stay in their place (context.schedule)"]
         raise SettingsError(
-            f"cache.speed_up is {cache.speed_up:g}; with these settings at most {math.floor(100 * steps / least) / 100:g} can "
-            f"be reached: {least} of the {steps} steps are computed whatever the threshold. Lower cache.start_percent"
-            f"{', raise cache.max_skip' if cache.kind == 'magcache' else ''} or make more steps."
+            f"cache.speed_up is {cache.speed_up:g}; with these settings at most {math.floor(100 * calls / least) / 100:g} can "
+            f"be reached: {least} of {calls} calls are made whatever the threshold. To reach more, {' or '.join(ways)}."
         )
     fewer = bisect.bisect_left(thresholds, -wanted, key=lambda threshold: -count(threshold))  # the first with at most so many
     nearest = min(thresholds[max(fewer - 1, 0) : fewer + 1], key=lambda threshold: abs(count(threshold) - wanted))
