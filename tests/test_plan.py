@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import wanlab as wl
@@ -170,3 +171,13 @@ def test_a_plan_of_what_cannot_run_is_refused(lab: wl.Lab) -> None:
         with pytest.raises(SettingsError, match=sentence):
             lab.run("x", changes)
     assert lab.log.empty
+
+
+def test_a_plan_tells_lists_and_inputs_in_short(lab: wl.Lab) -> None:
+    frames = np.zeros((17, 64, 64, 3), np.uint8)
+    plan = lab.plan("x", {"cfg": [3.0] * 10 + [1.0] * 10}, {"samples": frames, "denoise_strength": 0.5})
+    assert [dict(run.changes) for run in plan.runs[1:]] == [
+        {"cfg": "3 x10, 1 x10"},
+        {"samples": "given", "denoise_strength": 0.5},
+    ]
+    assert "cfg 3 x10, 1 x10" in [label.get_text() for label in plan.show().axes[1].get_yticklabels()]

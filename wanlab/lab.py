@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import wraps
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from wanlab.errors import SettingsError
 from wanlab.knobs import LAB_FOLDER
 from wanlab.plan import Plan, make_plan
 from wanlab.run import Run, perform, timeline_of
-from wanlab.settings import ModelSettings, Settings, declared
+from wanlab.settings import INPUTS, ModelSettings, Settings, declared
 from wanlab.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Lab:
     def plan(self, prompt: str | Settings | None = None, *variants: Mapping[str, Any], **settings: Any) -> Plan:
         """What a run of these settings will do, and then one of each variant (changes by dotted name), before it starts."""
         base = self._asked(prompt, None, settings)
-        timelines = [(Timeline(base.but(self._bench.kept(variant, base))), variant) for variant in ({}, *variants)]
+        timelines = [(Timeline(base.but(self._bench.kept(variant, base))), _told(variant)) for variant in ({}, *variants)]
         for timeline, _ in timelines:
             self._bench.check(timeline)
         return make_plan(self._bench.facts, timelines, self._bench.store.__contains__)
@@ -213,6 +213,19 @@ def join(*runs: Run) -> Clip:
         parts.append(after.clip.frames[int(after.facts["overlap"]) :])
     whole = np.concatenate(parts)
     return Clip(whole, runs[0].clip.settings, {**runs[0].clip.metadata, "joined": [run.id for run in runs]})
+
+
+def _told(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes as a plan shows them: of an input that was given as an object only that there is one, of a list its stretches."""
+    told: dict[str, Any] = {}
+    for name, value in variant.items():
+        if name in INPUTS and not isinstance(value, str):
+            told[name] = value.id if isinstance(value, Run) else "given"
+        elif isinstance(value, list | tuple):
+            told[name] = ", ".join(f"{one:g} x{len(list(same))}" for one, same in groupby(value))
+        else:
+            told[name] = value
+    return told
 
 
 def _facts_shown(run: Run) -> dict[str, str]:

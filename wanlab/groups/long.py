@@ -20,7 +20,7 @@ class RiflexSettings(Group):
     index: int = knob(
         2,
         "Which of the temporal frequencies is set to 0.9 of a turn over the clip, counted from 1, the fastest. 6 is usual for "
-        "Wan. For clips longer than its own turn, which it then makes slower; in short clips it is made faster.",
+        "Wan, where it turns in 51 latent frames. It is made slower in longer clips, and faster in shorter ones.",
         affects="result",
         low=1,
         high=64,
