@@ -100,6 +100,7 @@ class _Planned(_Way):
         self._skip = self._decided(_key(ask))
         velocity = predict(ask, latents)
         self.skipped.append(self._skip)
+        self._skip = False
         return velocity
 
     def _decided(self, key: Key) -> bool:
@@ -110,12 +111,18 @@ class _Planned(_Way):
     def inside(self, transformer: Any) -> Iterator[None]:
         # What enters the blocks is taken before them and their sum is added behind them, since other techniques may leave
         # out some of the blocks.
+        self._skip, self._width = False, transformer.config.num_attention_heads * transformer.config.attention_head_dim
         with (
+            patched([transformer.condition_embedder.text_embedder], "forward", self._text),
             patched([transformer.patch_embedding], "forward", self._before),
             patched(transformer.blocks, "forward", self._block),
             patched([transformer.norm_out], "forward", self._behind),
         ):
             yield
+
+    def _text(self, index: int, embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Blocks that are left out read no text, whose 512 tokens are work too: no token, (b, 0, dim)."""
+        return lambda text: text.new_zeros(len(text), 0, self._width) if self._skip else embed(text)
 
     def _before(self, index: int, embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def forward(latents: Tensor) -> Tensor:
