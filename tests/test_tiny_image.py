@@ -14,9 +14,10 @@ from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3
 from PIL import Image
 from torch import Tensor
 
+from wanlab.latents import mask_channels
 from wanlab.tiny import clips, image_to_video, tiny_path, transformer, vision
 from wanlab.tiny.evaluate_image import every_motion, psnr
-from wanlab.tiny.image_to_video import condition, known_frames, mask_channels, normalised
+from wanlab.tiny.image_to_video import condition, known_frames, normalised
 
 WEIGHTS, T2V = Path(tiny_path("tiny-i2v")), Path(tiny_path())
 SCENE = clips.Scene("square", "red", "right", "white")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from wanlab import latents
 from wanlab.inputs import Inputs
 from wanlab.meter import clock
-from wanlab.model.condition import Given, given
+from wanlab.model.condition import given
 from wanlab.model.model import Model
 from wanlab.names import earlier_round, step_names
 from wanlab.outline import Outline
@@ -70,7 +71,7 @@ def denoise(
     inputs = inputs or Inputs(store.folder.parent / "inputs")
     outline, names = Outline(timeline, model.facts), step_names(model.id, timeline)
     needed = outline.needed([fresh or (name not in store) for name in names])
-    told = Told(model, timeline.settings, inputs)
+    told = cache(partial(given, model, timeline.settings, inputs))  # encoded when the first step is computed
     began = _start(model, timeline, store, inputs, fresh=fresh, only_stored=only_stored)
     if began is None:
         return
@@ -89,7 +90,7 @@ def denoise(
             began_at = clock(model.device)
             moment = Moment(index, solver.timesteps[index], timeline.at(index), model, outline, memory)
             with counted(model.transformer) as count:
-                velocity = predicted(moment, x, told.given)
+                velocity = predicted(moment, x, told())
             stored = Stored(velocity, clock(model.device) - began_at, moment.notes)
             calls += count[0]
             store.put(name, stored)
@@ -98,21 +99,6 @@ def denoise(
         sigma = float(solver.grid.sigmas[index])
         yield Step(index, sigma, x, velocity, after, not needed[index], stored.seconds, stored.notes, calls)
         x, calls = after, 0
-
-
-class Told:
-    """What the images of the settings tell the model, encoded when the first step is computed."""
-
-    def __init__(self, model: Model, settings: Any, inputs: Inputs) -> None:
-        self._how = (model, settings, inputs)
-        self._given: Given | None = None
-
-    @property
-    def given(self) -> Given:
-        """The condition and the tokens."""
-        if self._given is None:
-            self._given = given(*self._how)
-        return self._given
 
 
 def _start(model: Model, timeline: Timeline, store: StepStore, inputs: Inputs, **how: bool) -> tuple[Tensor, int] | None:

@@ -35,6 +35,12 @@ def mask_channels(known: Tensor) -> Tensor:
     return torch.cat([known[:1].repeat(4), known[1:]]).view(-1, 4).T.float()
 
 
+def condition_channels(known: Tensor, latents: Tensor) -> Tensor:
+    """What image-to-video models read beside the noise: the mask of `known` (4t - 3,), then latents, (b, 20, t, h, w)."""
+    mask = mask_channels(known).view(1, 4, -1, 1, 1).to(latents)
+    return torch.cat([mask.expand(len(latents), 4, *latents.shape[2:]), latents], 1)
+
+
 @dataclass(frozen=True)
 class Preview:
     """A linear map from latents to pixels, fitted by least squares: a picture in milliseconds, without the VAE.

@@ -47,7 +47,6 @@ class Facts:
     """
 
     id: str
-    blocks: int = 0
     image_to_video: bool = False
     caches: Mapping[str, Any] = field(default_factory=dict, compare=False)
     read: Callable[[], TimeEmbedding] | None = field(default=None, compare=False)
@@ -63,7 +62,6 @@ class Facts:
         """The facts of the checkpoint in this folder, whose transformer has this configuration."""
         return cls(
             id=id,
-            blocks=transformer["num_layers"],
             image_to_video=transformer["in_channels"] == 36,
             caches=_constants(folder, transformer),
             read=lambda: read_time_embedding(folder),

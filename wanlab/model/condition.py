@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wanlab.groups import latent
 from wanlab.inputs import Inputs
-from wanlab.latents import mask_channels
+from wanlab.latents import condition_channels
 from wanlab.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ def given(model: Model, settings: Settings, inputs: Inputs) -> Given:
     latents[:, :, : latent(len(start)) if len(start) else 0] *= settings.start_latent_strength
     if len(end):
         latents[:, :, -1] *= settings.end_latent_strength
-    mask = mask_channels(torch.from_numpy(known)).view(1, 4, -1, 1, 1).expand(1, 4, *latents.shape[2:]).to(latents)
     seen = [part[0] if where else part[-1] for part, where in ((start, True), (end, False)) if len(part)]
     tokens = torch.cat([model.encode_picture(picture) for picture in seen], 1) * settings.clip_embed_strength
-    return Given(torch.cat([mask, latents], 1), tokens)
+    return Given(condition_channels(torch.from_numpy(known), latents), tokens)
 
 
 def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:

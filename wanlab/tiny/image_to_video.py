@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from wanlab.latents import mask_channels
+from wanlab.latents import condition_channels
 from wanlab.schedule import grid
 from wanlab.settings import Settings
 from wanlab.tiny import clips, vision
@@ -56,13 +56,6 @@ def normalised(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     return (latents - mean) / std
 
 
-def join(known: Tensor, latents: Tensor) -> Tensor:
-    """The condition channels (b, 20, t, h, w): the mask of `known` (4t - 3,), then the normalised latents."""
-    count, _, t, height, width = latents.shape
-    mask = mask_channels(known).view(1, 4, t, 1, 1).to(latents)
-    return torch.cat([mask.expand(count, 4, t, height, width), latents], 1)
-
-
 @torch.no_grad()
 def condition(vae: AutoencoderKLWan, video: Tensor, known: Tensor) -> Tensor:
     """What the transformer is told of known frames: (b, 20, t, h, w), to be put after the 16 noisy channels.
@@ -70,7 +63,7 @@ def condition(vae: AutoencoderKLWan, video: Tensor, known: Tensor) -> Tensor:
     `video` (b, 3, 4t - 3, 8h, 8w) in -1..1 is right where `known` (4t - 3,) is true; the rest is ignored.
     """
     shown = torch.where(known.view(1, 1, -1, 1, 1).to(video.device), video, 0.0)  # mid gray is 0
-    return join(known, normalised(vae, encode(vae, shown)[:, :16]))
+    return condition_channels(known, normalised(vae, encode(vae, shown)[:, :16]))
 
 
 # --- training clips ----------------------------------------------------------------------------------------------------
@@ -156,7 +149,7 @@ class Conditions:
         ends = {"both": slice(0, 2), "end": slice(1, 2)}.get(kind, slice(0, 1))
         tokens = self.tokens[frames][chosen][:, ends].flatten(1, 2)
         scenes = [scene_of(row) for row in file["scenes"][chosen].tolist()]
-        return latents, join(known_frames(kind, frames), shown), tokens, scenes
+        return latents, condition_channels(known_frames(kind, frames), shown), tokens, scenes
 
 
 # --- the transformer ---------------------------------------------------------------------------------------------------
