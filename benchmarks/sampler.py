@@ -21,7 +21,7 @@ import torch
 from wanlab.denoise import Step, denoise
 from wanlab.model import checkpoint
 from wanlab.model.model import Model
-from wanlab.plan import PlannedRun, make_plan
+from wanlab.plans import PlannedRun, make_plan
 from wanlab.settings import ModelSettings, Settings
 from wanlab.store import StepStore
 from wanlab.timeline import Timeline

@@ -21,13 +21,13 @@ from wanlab.errors import ModelError, SettingsError
 from wanlab.latents import noise
 from wanlab.model.model import Model
 from wanlab.outline import Outline
-from wanlab.plan import make_plan
+from wanlab.plans import make_plan
 from wanlab.settings import Settings
 from wanlab.skips import TABLES, Facts, Rule, computed, rule_of
 from wanlab.solver import Solver
-from wanlab.time_embedding import read_time_embedding
 from wanlab.timeline import Timeline
 from wanlab.tiny import tiny_path
+from wanlab.weights.time_layers import read_time_embedding
 
 Make = Callable[..., Settings]
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "constants.json").read_text())
@@ -39,12 +39,13 @@ PLANNED = ["teacache", "magcache", "taylorseer"]
 def facts_of(name: str) -> Facts:
     """Of a published model, of which only the name and the shape are there."""
     shape = next(one["shape"] for one in json.loads(TABLES.read_text())["models"] if one["name"] == name)
-    return Facts.of("m", Path(f"Wan2.1-{name}-Diffusers"), shape)
+    return Facts.of("m", f"Wan2.1-{name}-Diffusers", shape)
 
 
 def tiny_facts() -> Facts:
     folder = Path(tiny_path())
-    return Facts.of("tiny", folder, json.loads((folder / "transformer" / "config.json").read_text()))
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    return Facts.of("tiny", "tiny", config, folder, lambda: read_time_embedding(folder / "transformer"))
 
 
 def run(model: Model, bench: Bench, settings: Settings) -> list[Step]:
@@ -81,7 +82,7 @@ def test_a_model_is_known_by_its_shape_and_two_by_their_names_too() -> None:
     assert facts_of("i2v-14B-480P").caches["teacache"]["threshold"] == 0.13
     assert facts_of("i2v-14B-720P").caches["teacache"]["threshold"] == 0.18
     other = {"num_attention_heads": 3, "num_layers": 30, "in_channels": 16}
-    assert not Facts.of("m", Path("other"), other).caches
+    assert not Facts.of("m", "other", other).caches
 
 
 @pytest.mark.parametrize("kind", ["teacache", "magcache"])
@@ -199,7 +200,7 @@ def test_the_time_embedding_equals_the_transformers(model: Model, timesteps: np.
     embedder = model.transformer.condition_embedder
     with torch.inference_mode():
         theirs = embedder.time_embedder(embedder.timesteps_proj(torch.from_numpy(timesteps)))
-    ours = read_time_embedding(Path(tiny_path())).embed(timesteps)
+    ours = read_time_embedding(Path(tiny_path()) / "transformer").embed(timesteps)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
 
@@ -211,19 +212,19 @@ def test_it_is_read_from_files_in_parts_and_in_every_precision(model: Model, tmp
     copy.load_state_dict(model.transformer.state_dict())
     copy.to(dtype).save_pretrained(tmp_path / "transformer", max_shard_size="1MB")
     assert len(list((tmp_path / "transformer").glob("*.safetensors"))) > 1
-    read = read_time_embedding(tmp_path)
+    read = read_time_embedding(tmp_path / "transformer")
     for ours, theirs in ((read.inner, layers.linear_1.weight), (read.outer_bias, layers.linear_2.bias)):
         np.testing.assert_array_equal(ours, theirs.to(dtype).float().numpy())
 
 
 def test_a_transformer_without_it_and_a_damaged_file_are_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no condition_embedder.time_embedder.linear_1.weight"):
-        read_time_embedding(tmp_path)
+    with pytest.raises(ModelError, match=r"transformer does not exist"):
+        read_time_embedding(tmp_path / "transformer")
     (tmp_path / "transformer").mkdir()
     for content in (b"", b"\xff" * 20, (5).to_bytes(8, "little") + b"[1,2]", (2).to_bytes(8, "little") + b"{}"):
         (tmp_path / "transformer" / "a.safetensors").write_bytes(content)
         with pytest.raises(ModelError, match=r"cannot be read|has no"):
-            read_time_embedding(tmp_path)
+            read_time_embedding(tmp_path / "transformer")
 
 
 # On the model

@@ -53,7 +53,7 @@ def add(lab: Path, prompt: str = "a circle", **facts: Any) -> str:
         (["run", "-steps", "3"], "-steps is not understood"),
         (["run", "a", "red", "circle"], "'red' is one word too many; a prompt of several words needs quotes."),
         (["run", "a circle", "--prompt", "a square"], "The prompt is given twice"),
-        (["run", "--base_precision", "fp8"], "base_precision is 'fp8'; it must be one of fp32, bf16, fp16."),
+        (["run", "--base_precision", "fp8"], "base_precision is 'fp8'; it must be one of fp32, bf16, fp16, fp16_fast."),
         (["run", "--seed"], "expected one argument"),
         (["run", "--out", "circle"], "circle does not end in a format"),
         (["run", "--out", "circle.avi"], "circle.avi does not end in a format"),

@@ -15,7 +15,7 @@ import pytest
 import wanlab as wl
 from wanlab.bench import Bench
 from wanlab.errors import SettingsError
-from wanlab.plan import Plan, make_plan
+from wanlab.plans import Plan, make_plan
 from wanlab.settings import Settings
 from wanlab.skips import Facts
 from wanlab.timeline import Timeline
@@ -58,7 +58,7 @@ def test_a_plan_reads_no_weights_and_is_quick(lab: wl.Lab) -> None:
 def test_planning_needs_no_torch() -> None:
     code = """
 import sys
-from wanlab.plan import make_plan
+from wanlab.plans import make_plan
 from wanlab.settings import Settings
 from wanlab.skips import Facts
 from wanlab.timeline import Timeline

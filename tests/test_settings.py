@@ -59,14 +59,14 @@ def test_a_group_is_no_setting() -> None:
 
 
 def test_settings_of_the_model_are_refused_in_the_same_way() -> None:
-    with pytest.raises(SettingsError, match=r"^base_precision is 'fp8'; it must be one of fp32, bf16, fp16\.$"):
+    with pytest.raises(SettingsError, match=r"^base_precision is 'fp8'; it must be one of fp32, bf16, fp16, fp16_fast\.$"):
         ModelSettings(base_precision="fp8")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:x", "", "cpu "])
 def test_a_device_that_is_none_is_refused(device: str) -> None:
     with pytest.raises(SettingsError, match="it must be cpu, cuda, cuda:0"):
-        ModelSettings(device=device)
+        ModelSettings(load_device=device)
 
 
 def test_all_wrong_settings_are_told_at_once() -> None:

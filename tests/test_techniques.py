@@ -22,7 +22,7 @@ from wanlab.groups import PartSettings
 from wanlab.lab import compare
 from wanlab.model.model import Model
 from wanlab.names import step_names
-from wanlab.plan import Plan, make_plan
+from wanlab.plans import Plan, make_plan
 from wanlab.run import perform
 from wanlab.settings import Settings
 from wanlab.techniques import TECHNIQUES

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab, compare, join
     from wanlab.log import RunLog
-    from wanlab.plan import Plan
+    from wanlab.planning import plan
+    from wanlab.plans import Plan
     from wanlab.run import Run
     from wanlab.settings import ClipSettings, ModelSettings, Settings
     from wanlab.tiny import tiny_path
+    from wanlab.weights.inspection import inspect_checkpoint
 
 _HOMES = {
     "Clip": "clip",
@@ -30,14 +32,16 @@ _HOMES = {
     "Lab": "lab",
     "ModelError": "errors",
     "ModelSettings": "settings",
-    "Plan": "plan",
+    "Plan": "plans",
     "Run": "run",
     "RunLog": "log",
     "Settings": "settings",
     "SettingsError": "errors",
     "WanlabError": "errors",
     "compare": "lab",
+    "inspect_checkpoint": "weights.inspection",
     "join": "lab",
+    "plan": "planning",
     "read_settings": "clip",
     "tiny_path": "tiny",
 }
@@ -56,7 +60,9 @@ __all__ = [
     "SettingsError",
     "WanlabError",
     "compare",
+    "inspect_checkpoint",
     "join",
+    "plan",
     "read_settings",
     "show",
     "tiny_path",

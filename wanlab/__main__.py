@@ -132,7 +132,7 @@ def _run(given: argparse.Namespace) -> None:
     if given.out is not None:
         changes.setdefault("clip.save_output", False)  # once is enough
     model = changes_from(given, ModelSettings)
-    settings, _ = Settings().but(changes), ModelSettings(**model)  # what is wrong is said before torch is imported
+    settings, _ = Settings().but(changes), ModelSettings().but(model)  # what is wrong is said before torch is imported
     if given.out is not None:
         _rehearse(given.out, settings)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wanlab.checks import check
+from wanlab.cost.estimate import Estimate
+from wanlab.cost.request import Request
+from wanlab.cost.seconds import Calibration
 from wanlab.inputs import Inputs
 from wanlab.log import RUNS, RunLog
 from wanlab.model import checkpoint
 from wanlab.model.model import Model
+from wanlab.planning import estimated, request_of
+from wanlab.plans import PlannedRun, planned
 from wanlab.settings import INPUTS, ModelSettings, Settings
 from wanlab.skips import Facts
 from wanlab.store import StepStore
@@ -23,7 +29,7 @@ class Bench:
 
     def __init__(self, folder: Path, settings: ModelSettings) -> None:
         self.folder, self.settings = folder, settings
-        self.checkpoint = checkpoint.find(settings.model)
+        self.checkpoint = checkpoint.find(settings)
         self.log = RunLog(folder / RUNS)
         self.store = StepStore(folder / "steps")
         self.inputs = Inputs(folder / "inputs")
@@ -31,7 +37,7 @@ class Bench:
     @cached_property
     def model(self) -> Model:
         """The model; its weights are read when they are first needed."""
-        return Model(self.settings, self.checkpoint)
+        return Model(self.settings, self.checkpoint, self.folder)
 
     def check(self, timeline: Timeline) -> None:
         """Raise SettingsError for what this model cannot do with these settings, before anything is computed."""
@@ -68,6 +74,36 @@ class Bench:
         if kind == "latents":
             return {"frames": 4 * array.shape[2] - 3, "height": 8 * array.shape[3], "width": 8 * array.shape[4]}
         return {"frames": len(array)}
+
+    def planned(
+        self, timeline: Timeline, changes: Mapping[str, Any], known: set[str], placed: Mapping[str, Any] | None = None
+    ) -> PlannedRun:
+        """The plan of a run after those that made the steps in `known`, with its bytes and seconds.
+
+        `placed` are settings of the model that it is planned with, instead of this bench's.
+        """
+        settings = self.settings.but(placed or {})
+        facts = checkpoint.facts_of(self.checkpoint, settings)
+        run = planned(facts, timeline, changes, self.store.__contains__, known)
+        return replace(run, estimate=self._estimate(run, settings))
+
+    def _estimate(self, run: PlannedRun, settings: ModelSettings) -> Estimate:
+        return estimated(self.checkpoint, settings, calibration=self._calibration)(run)
+
+    def _calibration(self, request: Request) -> Calibration | None:
+        """What was measured before for such a request on this machine; None if nothing was."""
+        if not (self.folder / "calibrations.json").exists():
+            return None
+        from wanlab.cost.calibrate import calibrated
+
+        return calibrated(request, self.folder)
+
+    def calibrate(self, settings: Settings) -> Calibration:
+        """Measure one block of the model at the size of a run of these settings."""
+        from wanlab.cost.calibrate import calibrate
+
+        run = planned(self.facts, Timeline(settings), {}, lambda _: False, set())
+        return calibrate(request_of(self.checkpoint, self.settings, run), self.folder)
 
     @property
     def model_id(self) -> str:

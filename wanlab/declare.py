@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -96,6 +96,14 @@ class Asked(Declared):
             return
         raise SettingsError(message)
 
+    def but(self, changes: Mapping[str, Any]) -> Self:
+        """A copy with some settings changed, named with dots ("cfg", "clip.frame_rate"); raises SettingsError."""
+        return type(self)(**changed(self, changes))
+
+    def flat(self) -> dict[str, Any]:
+        """All values by dotted name, in the order of declaration."""
+        return dict(flatten(self))
+
 
 def _switched(value: Any) -> Any:
     if value is True or value is False:
@@ -163,8 +171,16 @@ def declarations(model: type[Declared], prefix: str = "") -> dict[str, Setting]:
 
 
 def group_of(field: FieldInfo) -> type[Declared] | None:
-    """The group of settings that this field holds, on or off; None for a single setting."""
+    """The group of settings that this field holds, on or off; None for a single setting, or for one that is a list of such."""
+    if get_origin(field.annotation) is tuple:
+        return None
     kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Declared)), None)
+
+
+def item_of(field: FieldInfo) -> type[Declared] | None:
+    """What the entries of a setting are that is a list of settings, such as loras; None for others."""
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is tuple else ()
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Declared)), None)
 
 
@@ -189,6 +205,8 @@ def _setting(name: str, field: FieldInfo) -> Setting:
     parts = get_args(field.annotation)
     if get_origin(field.annotation) is Literal:
         return Setting(name, field.default, field.description or "", type(parts[0]), parts, **extra)
+    if get_origin(field.annotation) is tuple:
+        return Setting(name, field.default, field.description or "", tuple, (), **extra)
     kinds = [part for part in parts or (field.annotation,) if part is not type(None)]
     [kind] = {get_args(kind)[0] if get_origin(kind) is tuple else kind for kind in kinds}
     optional = len(kinds) < len(parts)
@@ -204,6 +222,24 @@ def unknown(name: str, model: type[Declared]) -> str:
     near = [full for full in known if full.split(".")[-1] == name] or difflib.get_close_matches(name, known, 3, 0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"the settings are {', '.join(known)}."
     return f"{name} is not a setting; {hint}"
+
+
+def changed(model: Declared, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of these settings with some changed by dotted name, nested as the class takes them; raises SettingsError."""
+    known, groups = declarations(type(model)), switches(type(model))
+    values = model.model_dump()
+    for name, value in sorted(changes.items(), key=lambda change: change[0].count(".")):  # switches before their settings
+        if name not in known and name not in groups:
+            raise SettingsError(unknown(name, type(model)))
+        *path, last = name.split(".")
+        place = values
+        for group in path:
+            if not isinstance(place[group], dict):  # a group that is off is turned on
+                place[group] = {}
+            place = place[group]
+        if value is not True or not isinstance(place.get(last), dict):  # a group that is on stays as it is
+            place[last] = value
+    return values
 
 
 def flatten(model: Declared, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -225,17 +261,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False", tuple: "a list"}
 
 
 def _sentence(problem: Any, model: type[Declared]) -> str:
     """One of pydantic's errors as: setting, value, rule, way out."""
-    name = ".".join(part for part in problem["loc"] if isinstance(part, str) and part not in ("float", "tuple[float, ...]"))
+    path = [part for part in problem["loc"] if part not in ("float", "tuple[float, ...]")]
+    within = ""
+    item = item_of(model.model_fields[path[0]]) if path and path[0] in model.model_fields else None
+    if item and len(path) > 1:  # an entry of a list of settings
+        within, model, path = f"{path[0]}[{path[1]}]", item, path[2:]
+    name = ".".join(part for part in path if isinstance(part, str))
     kind, context = problem["type"], problem.get("ctx", {})
-    if not name:  # settings that cannot go together
-        return str(context["error"])
+    if not name and kind == "value_error":  # settings that cannot go together
+        return f"{within}: {context['error']}" if within else str(context["error"])
     if kind == "extra_forbidden":
-        return unknown(name, model)
+        return f"{within}: {unknown(name, model)}" if within else unknown(name, model)
     value = problem["input"]
     shown = repr(value) if isinstance(value, str) else str(value)
     setting = declarations(model).get(name)
@@ -255,7 +296,8 @@ def _sentence(problem: Any, model: type[Declared]) -> str:
         rule = "it must be a finite number."
     elif setting:
         rule = f"it must be {KINDS.get(setting.kind, setting.kind.__name__)}{' or a list of numbers' * setting.listed}."
-    return f"{name} is {shown}; {rule}"
+    full = f"{within}.{name}".strip(".")
+    return f"{full} is {shown}; {rule}"
 
 
 def number(value: float | None) -> str:

@@ -6,18 +6,19 @@ computed is in the store.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from wanlab import latents
 from wanlab.inputs import Inputs
 from wanlab.meter import clock
-from wanlab.model.condition import given
+from wanlab.model.condition import Given, given
 from wanlab.model.model import Model
 from wanlab.names import earlier_round, step_names
 from wanlab.outline import Outline
@@ -78,27 +79,38 @@ def denoise(
     model.reset()
     solver, memory = Solver(timeline.settings), dict[str, Any]()
     x, calls = began[0].to(model.device), began[1]
-    for index, name in enumerate(names):
-        stored = None if needed[index] else store.get(name)
-        if stored is None:
-            if only_stored:
-                return
-            if not needed[index]:  # damaged: what techniques remember of the steps before has to be computed too
-                store.discard(name)
-                yield from islice(denoise(model, timeline, store, inputs, fresh=fresh), index, None)
-                return
-            began_at = clock(model.device)
-            moment = Moment(index, solver.timesteps[index], timeline.at(index), model, outline, memory)
-            with counted(model.transformer) as count:
-                velocity = predicted(moment, x, told())
-            stored = Stored(velocity, clock(model.device) - began_at, moment.notes)
-            calls += count[0]
-            store.put(name, stored)
-        velocity = stored.velocity.to(model.device)
-        after = solver.step(velocity, x)
-        sigma = float(solver.grid.sigmas[index])
-        yield Step(index, sigma, x, velocity, after, not needed[index], stored.seconds, stored.notes, calls)
-        x, calls = after, 0
+    at_work = False
+    with contextlib.ExitStack() as work:
+        for index, name in enumerate(names):
+            stored = None if needed[index] else store.get(name)
+            if stored is None:
+                if only_stored:
+                    return
+                if not needed[index]:  # damaged: what techniques remember of the steps before has to be computed too
+                    store.discard(name)
+                    yield from islice(denoise(model, timeline, store, inputs, fresh=fresh), index, None)
+                    return
+                if not at_work:
+                    at_work = work.enter_context(model.at_work())
+                moment = Moment(index, solver.timesteps[index], timeline.at(index), model, outline, memory)
+                stored, made = _computed(moment, x, told())
+                calls += made
+                store.put(name, stored)
+            velocity = stored.velocity.to(model.device)
+            after = solver.step(velocity, x)
+            sigma = float(solver.grid.sigmas[index])
+            yield Step(index, sigma, x, velocity, after, not needed[index], stored.seconds, stored.notes, calls)
+            x, calls = after, 0
+
+
+def _computed(moment: Moment, latents: Tensor, told: Given) -> tuple[Stored, int]:
+    """The velocity of a step, with what it took, and the calls of the model that were made for it."""
+    model = moment.model
+    began = clock(model.device)
+    model.set_loras(moment.settings.first_step + moment.index, cast(float, moment.settings.lora_strength))
+    with counted(model.transformer) as count:
+        velocity = predicted(moment, latents, told)
+    return Stored(velocity, clock(model.device) - began, moment.notes), count[0]
 
 
 def _start(model: Model, timeline: Timeline, store: StepStore, inputs: Inputs, **how: bool) -> tuple[Tensor, int] | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wanlab.declare import KINDS, Declared, Setting, group_of, number, switches
+from wanlab.model_settings import LoraSettings
 from wanlab.settings import ModelSettings, Settings, declared
 
 # Where runs are kept when nobody says where.
@@ -67,18 +68,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
     Their values are checked by Settings, not by the parser, so that the sentences are the same as in Python.
     """
-    for title, about, settings in _groups():
-        group = parser.add_argument_group(title, about)
-        switch = [one for name, one in switches(Settings).items() if name == title]
-        for setting in [*switch, *settings]:
-            _add_flag(group.add_argument, setting, f"{_values(setting)}; default {_shown(setting.default)}")
+    _add_groups(parser, Settings, "")
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting of the model; `changes_from(given, ModelSettings)` reads those that were given."""
-    group = parser.add_argument_group("the model", f"{_about(ModelSettings)} {_MODEL_DEFAULTS}")
-    for setting in declared(ModelSettings).values():
-        _add_flag(group.add_argument, setting, _values(setting))
+    _add_groups(parser, ModelSettings, _MODEL_DEFAULTS)
+    parser.add_argument("--device", dest="load_device", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # an older name
+
+
+def _add_groups(parser: argparse.ArgumentParser, model: type[Declared], more: str) -> None:
+    for title, about, settings in _groups(model):
+        group = parser.add_argument_group(title, f"{about} {more}".strip())
+        switch = [one for name, one in switches(model).items() if name == title]
+        for setting in [*switch, *settings]:
+            _add_flag(group.add_argument, setting, f"{_values(setting)}; default {_shown(setting.default)}")
 
 
 def changes_from(given: argparse.Namespace, model: type[Declared] = Settings) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def changes_from(given: argparse.Namespace, model: type[Declared] = Settings) ->
 def settings_text() -> str:
     """All settings for a terminal: flag, default, values and help."""
     lines = []
-    for title, about, settings in _groups():
+    for title, about, settings in (*_groups(Settings), *_groups(ModelSettings)):
         lines += [*textwrap.wrap(f"{title}: {about}", 100), ""]
         for setting in settings:
             lines.append(f"  --{setting.name}  {_values(setting)}; default {_shown(setting.default)}")
@@ -103,9 +107,12 @@ def settings_text() -> str:
 def settings_markdown() -> str:
     """The whole of `docs/settings.md`."""
     parts = [_INTRODUCTION]
-    for title, about, settings in _groups():
+    for title, about, settings in _groups(Settings):
         parts.append(_section(title, about, settings))
-    parts.append(_section("the model", f"{_about(ModelSettings)} {_MODEL_DEFAULTS}", list(declared(ModelSettings).values())))
+    for title, about, settings in _groups(ModelSettings):
+        parts.append(_section(title, f"{about} {_MODEL_DEFAULTS}" if title == "the model" else about, settings))
+    about = f"{_about(LoraSettings)} An entry of `loras`, as a mapping."
+    parts.append(_section("loras", about, list(declared(LoraSettings).values())))
     return "\n".join(parts)
 
 
@@ -113,16 +120,16 @@ _SCOPES = {"run": "holds for all steps", "step": "may change in the middle of a 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
-def _groups() -> list[tuple[str, str, list[Setting]]]:
+def _groups(model: type[Declared]) -> list[tuple[str, str, list[Setting]]]:
     """The settings in their groups, each with a title and what the class says about itself."""
     members: dict[str, list[Setting]] = {}
-    for name, setting in declared().items():
+    for name, setting in declared(model).items():
         members.setdefault(name.rpartition(".")[0], []).append(setting)
-    return [(group or "the run", _about(_class_of(group)), settings) for group, settings in members.items()]
+    plain = "the run" if model is Settings else "the model"
+    return [(group or plain, _about(_class_of(model, group)), settings) for group, settings in members.items()]
 
 
-def _class_of(group: str) -> type[Declared]:
-    model: type[Declared] = Settings
+def _class_of(model: type[Declared], group: str) -> type[Declared]:
     for name in group.split(".") if group else []:
         model = group_of(model.model_fields[name]) or model
     return model

@@ -18,7 +18,8 @@ from wanlab.clip import Clip
 from wanlab.declare import switches
 from wanlab.errors import SettingsError
 from wanlab.knobs import LAB_FOLDER
-from wanlab.plan import Plan, make_plan
+from wanlab.planning import divided
+from wanlab.plans import Plan
 from wanlab.run import Run, perform, timeline_of
 from wanlab.settings import INPUTS, ModelSettings, Settings, declared
 from wanlab.timeline import Timeline
@@ -26,35 +27,31 @@ from wanlab.timeline import Timeline
 if TYPE_CHECKING:
     import pandas
 
+    from wanlab.cost.seconds import Calibration
     from wanlab.model.model import Model
 
 
 class Lab:
     """A folder for runs, with a model to make them.
 
-    `model` is "tiny", "tiny-i2v" (image to video), a folder in diffusers' format, or a hub name. Without
-    `base_precision` and `device` the GPU is used if there is one, and bf16 on it; a CPU, and the tiny Wan everywhere,
-    compute in fp32. Many kernels may use one folder.
+    `model` is "tiny", "tiny-i2v" (image to video), a folder in diffusers' format, a hub name, or the file of a transformer.
+    The other settings of the model are given by name too (`base_precision="bf16"`, `blocks_to_swap=20`,
+    `loras=["style.safetensors"]`, `compile=True`); docs/settings.md has them all. What is not said is chosen: the GPU if
+    there is one, bf16 on it; a CPU, and the tiny Wan everywhere, compute in fp32. Many kernels may use one folder.
 
     >>> lab = Lab("my_lab")                                                        # doctest: +SKIP
     >>> lab.run("a red circle moves right on a blue background", seed=7)          # doctest: +SKIP
     """
 
     def __init__(
-        self,
-        folder: str | Path = LAB_FOLDER,
-        model: str = "tiny",
-        *,
-        base_precision: str | None = None,
-        device: str | None = None,
+        self, folder: str | Path = LAB_FOLDER, model: str | Path = "tiny", *, device: str | None = None, **settings: Any
     ) -> None:
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        precision: Any = base_precision or (
-            "bf16" if device.startswith("cuda") and model not in ("tiny", "tiny-i2v") else "fp32"
-        )
-        self._bench = Bench(
-            Path(folder).expanduser().absolute(), ModelSettings(model=str(model), base_precision=precision, device=device)
-        )
+        if device is not None:  # an older name
+            settings.setdefault("load_device", device)
+        settings.setdefault("load_device", "cuda" if torch.cuda.is_available() else "cpu")
+        if str(settings["load_device"]).startswith("cuda") and str(model) not in ("tiny", "tiny-i2v"):
+            settings.setdefault("base_precision", "bf16")
+        self._bench = Bench(Path(folder).expanduser().absolute(), ModelSettings().but({"model": str(model), **settings}))
 
     @property
     def folder(self) -> Path:
@@ -118,12 +115,25 @@ class Lab:
         return perform(self._bench, Timeline(self._asked(None, asked, {})), origin={"extends": run.id, "overlap": overlap})
 
     def plan(self, prompt: str | Settings | None = None, *variants: Mapping[str, Any], **settings: Any) -> Plan:
-        """What a run of these settings will do, and then one of each variant (changes by dotted name), before it starts."""
-        base = self._asked(prompt, None, settings)
-        timelines = [(Timeline(base.but(self._bench.kept(variant, base))), _told(variant)) for variant in ({}, *variants)]
-        for timeline, _ in timelines:
-            self._bench.check(timeline)
-        return make_plan(self._bench.facts, timelines, self._bench.store.__contains__)
+        """What a run of these settings will do and take, and then one of each variant, before it starts.
+
+        Variants are changes by dotted name, of the run's settings or the model's (`{"blocks_to_swap": 4}`).
+        """
+        base, bench = self._asked(prompt, None, settings), self._bench
+        runs, known = [], set[str]()
+        for variant in ({}, *variants):
+            changes, placed = divided(variant)
+            timeline = Timeline(base.but(bench.kept(changes, base)))
+            bench.check(timeline)
+            runs.append(bench.planned(timeline, _told(variant), known, placed))
+        return Plan(tuple(runs))
+
+    def calibrate(self, prompt: str | Settings | None = None, **settings: Any) -> Calibration:
+        """Measure one block of the model, with random weights, at the size of such a run: plans then tell true seconds.
+
+        It takes about a second, needs no weights, and is kept in the lab's folder.
+        """
+        return self._bench.calibrate(self._asked(prompt, None, settings))
 
     def open(self, id: str) -> Run:
         """A run of the log, by its id, with the model that made it."""
@@ -131,10 +141,7 @@ class Lab:
         model = facts["model"]
         bench = self._bench
         if model["id"] != bench.model_id:
-            bench = Bench(
-                self.folder,
-                ModelSettings(model=model["name"], base_precision=model["base_precision"], device=bench.settings.device),
-            )
+            bench = Bench(self.folder, _loaded_as(model, bench.settings))
             if model["id"] != bench.model_id:
                 raise SettingsError(
                     f"Run {id} was made by another model than {model['name']!r} is now; its steps cannot be replayed with it."
@@ -147,7 +154,7 @@ class Lab:
 
     def __repr__(self) -> str:
         settings = self._bench.settings
-        return f"Lab({str(self.folder)!r}, model={settings.model!r}, {settings.base_precision} on {settings.device})"
+        return f"Lab({str(self.folder)!r}, model={settings.model!r}, {settings.base_precision} on {settings.load_device})"
 
     def _asked(self, prompt: str | Settings | None, changes: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> Settings:
         base = prompt if isinstance(prompt, Settings) else self.settings
@@ -213,6 +220,14 @@ def join(*runs: Run) -> Clip:
         parts.append(after.clip.frames[int(after.facts["overlap"]) :])
     whole = np.concatenate(parts)
     return Clip(whole, runs[0].clip.settings, {**runs[0].clip.metadata, "joined": [run.id for run in runs]})
+
+
+def _loaded_as(model: Mapping[str, Any], here: ModelSettings) -> ModelSettings:
+    """The settings with which a run's model was loaded, as its facts say, placed as in this lab."""
+    result = {name for name, setting in declared(ModelSettings).items() if setting.affects != "cost"}
+    made = {"model": model["name"], **{name: value for name, value in model.items() if name in result}}
+    placed = {name: value for name, value in here.flat().items() if name not in result}
+    return ModelSettings().but({**placed, **made})
 
 
 def _told(variant: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from wanlab.log import RunFolder
 from wanlab.meter import Meter
 from wanlab.model.condition import given
 from wanlab.names import ENGINE, step_names
-from wanlab.plan import Plan, make_plan
+from wanlab.plans import Plan
 from wanlab.progress import progress
 from wanlab.settings import Settings, declared
 from wanlab.timeline import Timeline
@@ -150,7 +150,8 @@ class Run:
         changes = {**changes.pop("changes", {}), **changes}
         fork = self.timeline.fork(at, self._bench.kept(changes, self.settings))
         self._bench.check(fork)
-        return make_plan(self._bench.facts, [(self.timeline, {}), (fork, changes)], self._bench.store.__contains__)
+        known = set[str]()
+        return Plan((self._bench.planned(self.timeline, {}, known), self._bench.planned(fork, changes, known)))
 
     def __repr__(self) -> str:
         reused = f", {self.steps_reused} reused" if self.steps_reused else ""
@@ -247,7 +248,7 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
             bench.model.check(text, "negative_prompt" if text == timeline.at(at).negative_prompt else "prompt")
     row = bench.log.start(_facts(bench, timeline, origin or {}))
     failure: Failure | None = None
-    meter, done = Meter(torch.device(bench.settings.device)), _Done()
+    meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
     try:
         _compute(run, row, meter, done, fresh)
@@ -323,8 +324,8 @@ def _facts(bench: Bench, timeline: Timeline, origin: Mapping[str, Any]) -> dict[
     return {
         "settings": timeline.settings.flat(),
         "forks": [[at, dict(changes)] for at, changes in timeline.forks],
-        "model": {"name": bench.settings.model, "base_precision": bench.settings.base_precision, "id": bench.model_id},
-        "device": _device(bench.settings.device),
+        "model": _model(bench),
+        "device": _device(bench.settings.load_device),
         "threads": torch.get_num_threads(),
         "engine": ENGINE,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
@@ -334,6 +335,13 @@ def _facts(bench: Bench, timeline: Timeline, origin: Mapping[str, Any]) -> dict[
         "seconds": {"total": 0.0},
         **origin,
     }
+
+
+def _model(bench: Bench) -> dict[str, Any]:
+    """Who the model is, and how it was loaded and placed."""
+    settings = bench.settings.flat()
+    settings["loras"] = [one.model_dump() for one in bench.settings.loras]
+    return {"name": settings.pop("model"), **settings, "id": bench.model_id}
 
 
 def timeline_of(facts: Mapping[str, Any]) -> Timeline:
@@ -382,7 +390,7 @@ def _caption(step: Step) -> str:
 def _preview(run: Run) -> Preview:
     """The map of this VAE: shipped beside the checkpoint, or fitted once on a clip that it decoded, and kept in the lab."""
     bench = run._bench
-    shipped = bench.checkpoint.folder / "preview.safetensors"
+    shipped = bench.checkpoint.beside / "preview.safetensors"
     kept = bench.folder / "previews" / f"{bench.checkpoint.vae_fingerprint}.safetensors"
     for file in (shipped, kept):
         if file.exists():

@@ -10,21 +10,33 @@ settings of the finished clip and of the model in clip_settings.py and model_set
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from wanlab import groups
 from wanlab.clip_settings import ClipSettings
-from wanlab.declare import PER_STEP, SWITCH, Asked, Declared, Setting, declarations, flatten, in_bounds, knob, switches, unknown
+from wanlab.declare import (
+    PER_STEP,
+    SWITCH,
+    Asked,
+    Declared,
+    Setting,
+    declarations,
+    in_bounds,
+    knob,
+    switches,
+    unknown,
+)
 from wanlab.errors import SettingsError
 from wanlab.model_settings import ModelSettings as ModelSettings
 
 if TYPE_CHECKING:
     from wanlab.schedule import Grid
 
+PER_STEP_SETTINGS = ("cfg", "lora_strength")  # these may be a list with a value for each step of the run
 INPUTS = ("image", "end_image", "samples")  # these hold the name of a kept picture, clip or latents (inputs.py)
 
 
@@ -167,6 +179,16 @@ class Settings(Asked):
         scope="step",
         comfy="WanVideoSampler.batched_cfg",
     )
+    lora_strength: Annotated[float | tuple[float, ...], PER_STEP] = knob(
+        1.0,
+        "Factor on the strength of all LoRAs that are not merged into the weights. A list has a value for each of the steps.",
+        affects="result",
+        scope="step",
+        low=-10,
+        high=10,
+        step=0.1,
+        listed=True,
+    )
     start_step: int = knob(
         0,
         "The first step that is made; those before are left out. With samples that another run left at this step (its "
@@ -291,14 +313,15 @@ class Settings(Asked):
     def _check_frames(cls, value: int) -> int:
         return groups.check_frames(value)
 
-    @field_validator("cfg")
+    @field_validator(*PER_STEP_SETTINGS)
     @classmethod
-    def _check_cfg(cls, value: float | tuple[float, ...], info: ValidationInfo) -> float | tuple[float, ...]:
+    def _check_lists(cls, value: float | tuple[float, ...], info: ValidationInfo) -> float | tuple[float, ...]:
         if isinstance(value, tuple):
             wanted = info.data.get("steps", len(value))
             if len(value) != wanted:
                 raise ValueError(f"a list has a value for each of the {wanted} steps, and this one has {len(value)}.")
-        in_bounds(value, 0, 30)
+        setting = declared()[str(info.field_name)]
+        in_bounds(value, cast(float, setting.low), cast(float, setting.high))
         return value
 
     @field_validator("sigmas")
@@ -372,30 +395,11 @@ class Settings(Asked):
         """The noise levels that the run visits; `len(settings.grid)` is how many steps it makes."""
         return self._span[1]
 
-    def but(self, changes: Mapping[str, Any]) -> Settings:
-        """A copy with some settings changed, named with dots ("cfg", "clip.frame_rate"); raises SettingsError."""
-        values = self.model_dump()
-        for name, value in sorted(changes.items(), key=lambda change: change[0].count(".")):  # switches before their settings
-            check_name(name)
-            *groups, last = name.split(".")
-            place = values
-            for group in groups:
-                if not isinstance(place[group], dict):  # a group that is off is turned on
-                    place[group] = {}
-                place = place[group]
-            if value is not True or not isinstance(place.get(last), dict):  # a group that is on stays as it is
-                place[last] = value
-        return Settings(**values)
-
-    def flat(self) -> dict[str, Any]:
-        """All values by dotted name, in the order of declaration."""
-        return dict(flatten(self))
-
     def at(self, step: int) -> Settings:
         """These settings with the values that lists have for this step of the run."""
-        if not isinstance(self.cfg, tuple):
-            return self
-        return self.model_copy(update={"cfg": self.cfg[self.first_step + step]})
+        lists = {name: value for name in PER_STEP_SETTINGS if isinstance(value := getattr(self, name), tuple)}
+        here = {name: values[self.first_step + step] for name, values in lists.items()}
+        return self.model_copy(update=here) if here else self
 
     def acting(self, step: int) -> dict[str, groups.Group]:
         """The techniques that act on this step, by the names of their groups."""

@@ -33,7 +33,7 @@ import numpy as np
 from wanlab.errors import SettingsError
 from wanlab.groups import CacheSettings
 from wanlab.settings import Settings
-from wanlab.time_embedding import TimeEmbedding, read_time_embedding
+from wanlab.time_embedding import TimeEmbedding
 
 TABLES = Path(__file__).with_name("cache_tables.json")
 
@@ -58,26 +58,33 @@ class Facts:
         return self.read() if self.read else None
 
     @classmethod
-    def of(cls, id: str, folder: Path, transformer: Mapping[str, Any]) -> Facts:
-        """The facts of the checkpoint in this folder, whose transformer has this configuration."""
+    def of(
+        cls,
+        id: str,
+        name: str,
+        transformer: Mapping[str, Any],
+        beside: Path | None = None,
+        read: Callable[[], TimeEmbedding] | None = None,
+    ) -> Facts:
+        """The facts of the model of this name, whose transformer has this configuration; its own constants lie `beside` it."""
         return cls(
             id=id,
             image_to_video=transformer["in_channels"] == 36,
-            caches=_constants(folder, transformer),
-            read=lambda: read_time_embedding(folder),
+            caches=_constants(beside, name, transformer),
+            read=read,
             config=transformer,
         )
 
 
-def _constants(folder: Path, transformer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The constants of the caches: the folder's own, else the published ones of a transformer of this shape."""
-    own = folder / "caches.json"
-    if own.exists():
+def _constants(beside: Path | None, name: str, transformer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The constants of the caches: the model's own, else the published ones of a transformer of this shape."""
+    own = beside / "caches.json" if beside else None
+    if own and own.exists():
         return dict(json.loads(own.read_text(encoding="utf-8")))
     shape = {name: transformer[name] for name in ("num_attention_heads", "num_layers", "in_channels")}
     fitting = [one for one in json.loads(TABLES.read_text(encoding="utf-8"))["models"] if one["shape"] == shape]
     # The two image-to-video models have one shape; their names tell them apart.
-    named = [one for one in fitting if one["named"] and one["named"] in folder.as_posix().lower()]
+    named = [one for one in fitting if one["named"] and one["named"] in name.lower()]
     return dict((named or fitting)[0]["caches"]) if fitting else {}
 
 

@@ -1,6 +1,8 @@
-"""Checkpoints: where a model's files are, what kind of model they hold, and who it is. No torch.
+"""Checkpoints: where the parts of a model are, what kind of model they make, and who it is. No torch.
 
-A checkpoint is a folder in diffusers' format: model_index.json beside transformer/, text_encoder/, tokenizer/, vae/.
+A checkpoint is a folder in diffusers' format (model_index.json beside transformer/, text_encoder/, tokenizer/, vae/), or a
+single file of a transformer together with files or folders of the other parts. A published model has a name, and can be planned
+without its files.
 """
 
 from __future__ import annotations
@@ -8,25 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wanlab.errors import ModelError
 from wanlab.names import digest
+from wanlab.quantize.kinds import FILE_KINDS, KINDS
 from wanlab.settings import ModelSettings
 from wanlab.skips import Facts
-from wanlab.tiny import tiny_path
+from wanlab.tiny import lora_path, tiny_path
+from wanlab.weights.inspection import Inspection, inspect_checkpoint
+from wanlab.weights.registry import Known, all_known, find_known
+from wanlab.weights.time_layers import read_time_embedding
 
 _WHOLE = 64 * 2**20  # files up to this size are hashed whole
 _SAMPLES, _SAMPLE = 256, 64 * 2**10
-
-# Official settings by width of the transformer (heads x 128): Wan2.1's own defaults for text to video.
-_OFFICIAL: dict[int, dict[str, Any]] = {
-    1536: {"width": 832, "height": 480, "frames": 81, "steps": 50, "cfg": 6.0, "shift": 8.0},
-    5120: {"width": 832, "height": 480, "frames": 81, "steps": 50, "cfg": 5.0, "shift": 5.0},
-}
 
 # What people use with Wan2.1, whose clips have 81 frames and whose blocks are 30 or 40.
 _OFFICIAL_GROUPS: dict[str, dict[str, Any]] = {
@@ -35,34 +35,54 @@ _OFFICIAL_GROUPS: dict[str, dict[str, Any]] = {
     "loop": {"shift": 6},
     "slg": {"blocks": "9"},
 }
+_SHAPE = ("num_attention_heads", "num_layers", "in_channels", "image_dim", "pos_embed_seq_len", "vace_layers")
+_NEEDED = ("transformer", "text_encoder", "tokenizer", "vae")
+_SEEING = ("image_encoder", "image_processor")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder of weights that was looked at and found usable."""
+    """A model that was looked at and found usable: for each part ("transformer", "vae", ...) a folder or a file.
 
-    folder: Path
+    `configs` are the parts' configurations, as diffusers and transformers have them. Of a known model without files there are
+    only these.
+    """
 
-    @cached_property
-    def transformer(self) -> dict[str, Any]:
+    name: str
+    parts: Mapping[str, Path]
+    configs: Mapping[str, Mapping[str, Any]] = field(compare=False)
+    stored: str = ""  # the quantized kind in which the transformer's file holds its matrices
+
+    @property
+    def transformer(self) -> Mapping[str, Any]:
         """The transformer's configuration."""
-        return _json(self.folder / "transformer" / "config.json")
+        return self.configs["transformer"]
 
-    @cached_property
-    def vae(self) -> dict[str, Any]:
+    @property
+    def vae(self) -> Mapping[str, Any]:
         """The VAE's configuration."""
-        return _json(self.folder / "vae" / "config.json")
+        return self.configs["vae"]
+
+    @property
+    def beside(self) -> Path:
+        """The folder in which files lie that belong to the whole model: caches.json, preview.safetensors."""
+        return self.parts["transformer"].parent
+
+    @property
+    def official(self) -> Known | None:
+        """The published checkpoint that this one is, or is a relative of: the one of its name, else of its shape."""
+        named = find_known(self.name)
+        if named is not None:
+            return named
+        alike = [one for one in all_known() if all(self.transformer.get(key) == one.transformer.get(key) for key in _SHAPE)]
+        # The two image-to-video models have one shape; their names tell them apart.
+        size = next((size for size in ("720", "480") if size in self.name), "")
+        return next((one for one in alike if size and size in one.name), alike[0] if alike else None)
 
     @property
     def defaults(self) -> Mapping[str, Any]:
         """The settings that suit this model, where they differ from the declared ones (which suit the tiny Wan)."""
-        width = self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
-        suits = _OFFICIAL.get(width, {})
-        if suits and self.transformer.get("pos_embed_seq_len"):
-            return {**suits, "shift": 16.0}
-        if suits and self.image_to_video:
-            return {**suits, "steps": 40, "shift": 5.0 if "720" in self.folder.as_posix() else 3.0}
-        return suits
+        return next(iter(self.official.presets.values())) if self.official else {}
 
     @property
     def group_defaults(self) -> Mapping[str, Mapping[str, Any]]:
@@ -86,40 +106,107 @@ class Checkpoint:
         Of an image-to-video model also of the image encoder and of the VAE, which encodes the picture.
         """
         seeing = ("image_encoder", "image_processor", "vae") if self.image_to_video else ()
-        return _fingerprint(self.folder, ("tokenizer", "text_encoder", "transformer", *seeing))
+        return _fingerprint(self.parts, ("tokenizer", "text_encoder", "transformer", *seeing))
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """A hash of the text encoder and the tokenizer."""
+        return _fingerprint(self.parts, ("tokenizer", "text_encoder"))
 
     @cached_property
     def vae_fingerprint(self) -> str:
         """A hash of the VAE."""
-        return _fingerprint(self.folder, ("vae",))
+        return _fingerprint(self.parts, ("vae",))
 
 
-def find(name: str) -> Checkpoint:
-    """The checkpoint of this name: "tiny", "tiny-i2v", a folder, or a hub name (downloaded once). Raises ModelError."""
+def find(asked: str | ModelSettings) -> Checkpoint:
+    """The checkpoint that these settings, or this name, ask for; raises ModelError.
+
+    "tiny", "tiny-i2v", a folder, the name of a known model or one of the hub (downloaded once), or a single file.
+    """
+    settings = ModelSettings(model=asked) if isinstance(asked, str) else asked
+    name = settings.model
     if name in ("tiny", "tiny-i2v"):
-        return _checked(Path(tiny_path(name)))
-    if (Path(name).expanduser() / "model_index.json").exists():
-        return _checked(Path(name).expanduser())
-    if Path(name).expanduser().exists():
+        return _of_folder(Path(tiny_path(name)), name)
+    path = Path(name).expanduser()
+    if (path / "model_index.json").exists():
+        return _with_parts(_of_folder(path, name), settings)
+    if path.is_dir():
         raise ModelError(
-            f"model is {name!r}; this folder has no model_index.json, so it is not a checkpoint in diffusers' format."
+            f"model is {name!r}; this folder has no model_index.json, so it is not a checkpoint in diffusers' format. For a "
+            "single transformer give its .safetensors file."
         )
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if path.is_file():
+        return _of_file(path, settings)
+    listed = find_known(name)
+    hub = listed.hub if listed else name
+    if hub.count("/") != 1 or hub.startswith((".", "/", "~")):
+        published = ", ".join(one.name for one in all_known() if one.runs)
         raise ModelError(
-            f"model is {name!r}; there is no such folder. Give tiny, tiny-i2v, a folder, or a hub name such as "
-            "Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
+            f"model is {name!r}; there is no such folder or file. Give tiny, tiny-i2v, a folder, a .safetensors or .gguf file, "
+            f"one of {published}, or a hub name such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
         )
-    return _checked(_download(name))
+    if listed and not listed.runs:
+        raise ModelError(f"model is {name!r}; {listed.why_not}")
+    return _with_parts(_of_folder(_download(hub), name), settings)
+
+
+def described(settings: ModelSettings) -> Checkpoint:
+    """The checkpoint that these settings ask for, as far as it is known without its files: for plans. Nothing is downloaded."""
+    listed = find_known(settings.model)
+    if listed is None or Path(settings.model).expanduser().exists():
+        return find(settings)
+    parts = {"text_encoder": listed.text_encoder, "vae": listed.vae, "image_encoder": listed.image_encoder}
+    configs = {"transformer": listed.transformer, **{name: config for name, config in parts.items() if config is not None}}
+    return Checkpoint(listed.name, {}, configs)
 
 
 def facts_of(found: Checkpoint, settings: ModelSettings) -> Facts:
     """What planning knows of a model."""
-    return Facts.of(model_id(found, settings), found.folder, found.transformer)
+    if not found.parts:
+        return Facts.of(digest(found.name, settings.base_precision), found.name, found.transformer)
+    return Facts.of(
+        model_id(found, settings),
+        found.name if found.beside.name != "transformer" else found.beside.as_posix(),
+        found.transformer,
+        beside=found.beside,
+        read=lambda: read_time_embedding(found.parts["transformer"]),
+    )
 
 
 def model_id(found: Checkpoint, settings: ModelSettings) -> str:
-    """Who a model is, for the names of steps: its weights and its precision, not the device it runs on."""
-    return digest(found.fingerprint, settings.base_precision)
+    """Who a model is, for the names of steps: all that its velocities depend on, not where it computes.
+
+    What is as declared is left out, so that models are named as before a setting existed.
+    """
+    more: dict[str, Any] = {}
+    for name in ("quantization", "attention_mode"):
+        value = getattr(settings, name)
+        if value != type(settings).model_fields[name].default:
+            more[name] = value
+    if settings.loras:
+        more["loras"] = [[_content(lora_file(one.file)), one.strength, one.blocks, one.merge] for one in settings.loras]
+    if found.image_to_video:  # the VAE encodes the picture
+        how = [settings.vae_precision, *([settings.vae_tile, settings.vae_tile_stride] if settings.vae_tiling else [])]
+        more |= {"vae": how} if how != ["fp32"] else {}
+    return digest(found.fingerprint, settings.base_precision, *([more] if more else []))
+
+
+def lora_file(name: str) -> Path:
+    """The file of a LoRA: one that ships with wanlab, by its name, or a path. Raises ModelError if there is none."""
+    shipped = lora_path(name)
+    if shipped:
+        return Path(shipped)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ModelError(f"loras has {name!r}; there is no such file. Give a .safetensors file, tiny-four-steps or tiny-style.")
+    return path
+
+
+def _content(file: Path) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    _update(total, file)
+    return total.hexdigest()
 
 
 def _download(name: str) -> Path:
@@ -136,14 +223,17 @@ def _download(name: str) -> Path:
     )
 
 
-def _checked(folder: Path) -> Checkpoint:
+def _of_folder(folder: Path, name: str) -> Checkpoint:
+    """The checkpoint in this folder; ModelError if something is missing, or if it is of a kind that wanlab does not run."""
     index = _json(folder / "model_index.json")
-    missing = [part for part in ("transformer", "text_encoder", "tokenizer", "vae") if not (folder / part).is_dir()]
+    parts = {part: folder / part for part in (*_NEEDED, *_SEEING) if (folder / part).is_dir()}
+    missing = [part for part in _NEEDED if part not in parts]
     if missing:
         raise ModelError(f"{folder} is not complete: {', '.join(missing)} missing.")
-    checkpoint = Checkpoint(folder)
-    kind = checkpoint.transformer.get("_class_name")
-    channels = checkpoint.transformer.get("in_channels")
+    configs = {
+        part: _json(path / "config.json") for part, path in parts.items() if part not in ("tokenizer", "image_processor")
+    }
+    kind, channels = configs["transformer"].get("_class_name"), configs["transformer"].get("in_channels")
     if kind != "WanTransformer3DModel":
         raise ModelError(
             f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs Wan2.1 models of the "
@@ -154,12 +244,63 @@ def _checked(folder: Path) -> Checkpoint:
             f"{folder} takes {channels} input channels: a control model. wanlab runs text-to-video (16 channels) and "
             "image-to-video ones (36) so far."
         )
-    lacking = [part for part in ("image_encoder", "image_processor") if channels == 36 and not (folder / part).is_dir()]
+    lacking = [part for part in _SEEING if channels == 36 and part not in parts]
     if lacking:
         raise ModelError(f"{folder} is an image-to-video model that is not complete: {', '.join(lacking)} missing.")
     if index.get("boundary_ratio") is not None:
         raise ModelError(f"{folder} has two transformers (Wan2.2); wanlab runs Wan2.1 models so far.")
-    return checkpoint
+    return Checkpoint(folder.as_posix() if name == str(folder) else name, parts, configs)
+
+
+def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
+    """The checkpoint around a single file of a transformer; the other parts have to be given."""
+    found = inspect_checkpoint(file)
+    if found.kind != "transformer":
+        raise ModelError(f"model is {str(file)!r}; {found.summary} Give a transformer.")
+    if not found.runs:
+        raise ModelError(f"model is {str(file)!r}; {found.summary} {found.why_not}")
+    whole = Checkpoint(file.as_posix(), {"transformer": file}, {"transformer": found.config}, _kind(found.precision))
+    return _with_parts(whole, settings)
+
+
+def _with_parts(whole: Checkpoint, settings: ModelSettings) -> Checkpoint:
+    """The checkpoint with the parts that the settings name; ModelError if one is missing."""
+    parts, configs = dict(whole.parts), dict(whole.configs)
+    for part in ("text_encoder", "vae", "image_encoder"):
+        given = getattr(settings, part)
+        if given:
+            path = Path(given).expanduser()
+            found = _part(part, path)
+            parts[part], configs[part] = path, found.config
+            beside = {"text_encoder": "tokenizer", "image_encoder": "image_processor"}.get(part, "")
+            if beside and path.is_dir() and (path.parent / beside).is_dir():
+                parts[beside] = path.parent / beside
+    if settings.tokenizer:
+        parts["tokenizer"] = Path(settings.tokenizer).expanduser()
+    elif "tokenizer" not in parts and "text_encoder" in parts and parts["text_encoder"].is_file():
+        parts["tokenizer"] = parts["text_encoder"]  # ComfyUI's files have it within
+    seeing = _SEEING[:1] if whole.image_to_video and whole.transformer.get("image_dim") else ()
+    missing = [part for part in (*_NEEDED, *seeing) if part not in parts]
+    if missing:
+        raise ModelError(
+            f"model is {whole.name!r}, a transformer alone; it also needs {', '.join(missing)}: give "
+            f"{', '.join(f'{part}=...' for part in missing)}, a file or folder each."
+        )
+    return Checkpoint(whole.name, parts, configs, whole.stored)
+
+
+def _kind(precision: str) -> str:
+    """The quantized kind of this precision, "" for a number format."""
+    return precision if precision in KINDS or precision in FILE_KINDS else ""
+
+
+def _part(part: str, path: Path) -> Inspection:
+    if not path.exists():
+        raise ModelError(f"{part} is {str(path)!r}; there is no such file or folder.")
+    found = inspect_checkpoint(path)
+    if found.kind != part:
+        raise ModelError(f"{part} is {str(path)!r}; {found.summary} Give the file or folder of a {part.replace('_', ' ')}.")
+    return found
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -170,14 +311,17 @@ def _json(file: Path) -> dict[str, Any]:
     raise ModelError(f"{file} cannot be read: {reason}.")
 
 
-def _fingerprint(folder: Path, parts: tuple[str, ...]) -> str:
+def _fingerprint(parts: Mapping[str, Path], wanted: tuple[str, ...]) -> str:
     total = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        for file in sorted((folder / part).iterdir()):
+    for part in wanted:
+        path = parts.get(part)
+        if path is None:
+            continue
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.suffix == ".json" and file.name == "config.json":  # without the version and the path it was saved from
                 content = {key: value for key, value in _json(file).items() if not key.startswith("_")}
                 total.update(json.dumps(content, sort_keys=True).encode())
-            elif file.suffix in (".json", ".model", ".safetensors", ".txt"):
+            elif file.suffix in (".json", ".model", ".safetensors", ".txt", ".gguf"):
                 total.update(file.name.encode())
                 _update(total, file)
     return total.hexdigest()

@@ -3,50 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import unicodedata
+import gc
+import tempfile
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
-from transformers.utils import logging
+from transformers import CLIPVisionModel, UMT5EncoderModel
 
 from wanlab.errors import SettingsError
-from wanlab.model import checkpoint
+from wanlab.lora.report import Report as LoraReport
+from wanlab.lora.report import Sizes, measure
+from wanlab.model import checkpoint, parts
+from wanlab.model.attention import Available, availability
+from wanlab.model.compiling import Compiles
+from wanlab.model.embeddings import EmbeddingStore
+from wanlab.model.loaded import Loaded, load, lora_set
+from wanlab.model.loading import DTYPES, Weights
+from wanlab.model.text import TextEncoder
+from wanlab.model.vae import Vae
+from wanlab.names import digest
+from wanlab.placement.moving import resting
+from wanlab.placement.swap import BlockSwap
+from wanlab.placement.timeline import Timeline
+from wanlab.quantize.report import Report, compare_kinds, quantization_report
 from wanlab.settings import ModelSettings
 from wanlab.skips import Facts
 
-TOKENS = 512  # Wan pads every prompt to this length and attends to all of it
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Within, transformers shows no bar of its own, whose widget would stay in a saved notebook."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
 
 class Model:
-    """Weights of a Wan2.1 text-to-video or image-to-video checkpoint, on one device."""
+    """Weights of a Wan text-to-video or image-to-video checkpoint, in their places.
 
-    def __init__(self, settings: ModelSettings, found: checkpoint.Checkpoint) -> None:
-        self.settings, self.checkpoint = settings, found
-        self.device, self.dtype = torch.device(settings.device), _DTYPES[settings.base_precision]
-        self._embeddings: dict[str, Tensor] = {}
-        self._decoding = threading.Lock()  # the VAE keeps its history on itself
+    `folder` is for what is kept on the disk: embedded prompts, and weights that wait there.
+    """
+
+    def __init__(self, settings: ModelSettings, found: checkpoint.Checkpoint, folder: Path | None = None) -> None:
+        self.settings, self.checkpoint, self.folder = settings, found, folder
+        self.device, self.dtype = torch.device(settings.load_device), DTYPES[settings.base_precision]
+        encoder = digest(found.text_fingerprint, settings.base_precision) if folder else ""
+        kept = EmbeddingStore(folder / "embeddings", encoder) if folder else None
+        self.text = TextEncoder(
+            lambda: parts.text_encoder(found, self.dtype), lambda: parts.tokenizer(found), settings, self.dtype, kept
+        )
+        self.frames = Vae(lambda: parts.vae(found, DTYPES[settings.vae_precision]), settings, self.device)
 
     @property
     def id(self) -> str:
@@ -58,74 +63,139 @@ class Model:
         """What the outline of a run knows of this model."""
         return checkpoint.facts_of(self.checkpoint, self.settings)
 
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer."""
-        return AutoTokenizer.from_pretrained(self.checkpoint.folder / "tokenizer")
+        return self.text.tokenizer
 
-    @cached_property
+    @property
     def text_encoder(self) -> UMT5EncoderModel:
         """The text encoder."""
-        with _no_progress_bar():
-            return self._ready(UMT5EncoderModel.from_pretrained(self.checkpoint.folder / "text_encoder", dtype=self.dtype))
+        return self.text.module
+
+    @property
+    def vae(self) -> AutoencoderKLWan:
+        """The VAE."""
+        return self.frames.module
 
     @cached_property
+    def _loaded(self) -> Loaded:
+        return load(self.checkpoint, self.settings, (self.folder or Path(tempfile.gettempdir())) / "scratch")
+
+    @property
     def transformer(self) -> WanTransformer3DModel:
         """The transformer."""
-        return self._ready(WanTransformer3DModel.from_pretrained(self.checkpoint.folder / "transformer", dtype=self.dtype))
-
-    @cached_property
-    def vae(self) -> AutoencoderKLWan:
-        """The VAE, in float32: in bfloat16 its error is a hundred times larger."""
-        return self._ready(AutoencoderKLWan.from_pretrained(self.checkpoint.folder / "vae", dtype=torch.float32))
+        return self._loaded.transformer
 
     @cached_property
     def image_processor(self) -> Any:
-        """What makes a picture ready for CLIP vision: by Pillow, so that it does the same with and without torchvision."""
-        try:
-            from transformers import CLIPImageProcessorPil as Processor
-        except ImportError:  # before transformers 5
-            from transformers import CLIPImageProcessor as Processor
-        return Processor.from_pretrained(self.checkpoint.folder / "image_processor")
+        """What makes a picture ready for CLIP vision."""
+        return parts.image_processor(self.checkpoint)
 
     @cached_property
     def image_encoder(self) -> CLIPVisionModel:
         """CLIP vision of an image-to-video model, in float32."""
-        with _no_progress_bar():
-            return self._ready(CLIPVisionModel.from_pretrained(self.checkpoint.folder / "image_encoder", dtype=torch.float32))
+        with torch.inference_mode(False):
+            return parts.image_encoder(self.checkpoint)
 
-    def _ready(self, module: Any) -> Any:
-        module.requires_grad_(False).eval().to(self.device)
-        for tensor in (*module.parameters(), *module.buffers()):
-            tensor.data = tensor.data.clone()  # aligned: a mapped file's addresses move results by about 2e-6
-        return module
+    @property
+    def blocks_swapped(self) -> int:
+        """How many blocks of the transformer wait elsewhere and visit the device for their own computation."""
+        return self._loaded.blocks_swapped
+
+    @property
+    def swap(self) -> BlockSwap | None:
+        """What moves the swapped blocks, with its counters; None if none are swapped."""
+        return self._loaded.swap
+
+    @contextlib.contextmanager
+    def block_timeline(self) -> Iterator[Timeline]:
+        """Within, it is recorded what each block waits, copies and computes: `timeline.show()`. Needs swapped blocks."""
+        if self.swap is None:
+            raise SettingsError("blocks_to_swap is 0; without swapped blocks there is no timeline of their copies.")
+        with self.swap.record() as timeline:
+            yield timeline
+
+    @property
+    def compiles(self) -> Compiles:
+        """What torch.compile has made for this model so far: graphs, recompiles, seconds."""
+        compiled = self._loaded.compiled if "_loaded" in self.__dict__ else None
+        return compiled.compiles if compiled else Compiles()
+
+    def attention_modes(self) -> Available:
+        """Every way to compute attention, whether it works here, and why not."""
+        config = self.checkpoint.transformer
+        return availability(self.device, self.dtype, config["num_attention_heads"], config["attention_head_dim"])
+
+    def quantization_report(self, *kinds: str) -> Report:
+        """What quantization does to each layer: in this model as it is, or with `kinds` what each of these would do.
+
+        Errors are relative to the weights in the file; if these are quantized themselves they are not known.
+        """
+        weights = Weights(self.checkpoint.parts["transformer"])
+        if kinds:
+            return compare_kinds(weights, kinds)
+        if self.settings.offload_device == "disk" and self.blocks_swapped:  # of which the blocks are not in memory
+            return compare_kinds(weights, [self.settings.quantization])
+        return quantization_report(self.transformer, weights.__getitem__)
+
+    @property
+    def lora_report(self) -> LoraReport | None:
+        """What of each LoRA file is used, what is not, and why; None without LoRAs."""
+        return self._loaded.lora_report
+
+    def lora_sizes(self) -> Sizes:
+        """How large the changes of the LoRAs are beside the weights, by block."""
+        return measure(lora_set(self.settings), Weights(self.checkpoint.parts["transformer"]).get)
+
+    def set_loras(self, step: int, factor: float) -> None:
+        """Give the LoRAs that are not merged their strengths on this step of the schedule, times a factor."""
+        if self._loaded.loras:
+            self._loaded.loras.set_step(step, factor)
 
     def reset(self) -> None:
         """Forget what a technique may have left on the transformer in an interrupted run."""
-        if "transformer" in self.__dict__:
+        if "_loaded" in self.__dict__:
             self.transformer._reset_stateful_cache()
+
+    def unload(self) -> None:
+        """Let go of all weights. They are read again when they are next needed."""
+        loaded = self.__dict__.pop("_loaded", None)
+        if loaded:
+            loaded.unload()
+        self.text.unload()
+        self.frames.unload()
+        self.__dict__.pop("image_encoder", None)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def place(self, blocks_to_swap: int, tiled: bool) -> None:
+        """Swap so many blocks from now on, and decode in tiles or whole: what placement "auto" chose for a run."""
+        if blocks_to_swap != self.settings.blocks_to_swap:
+            self.settings = self.settings.but({"blocks_to_swap": blocks_to_swap})
+            if "_loaded" in self.__dict__ and self.settings.offload_device == "disk":
+                self.__dict__.pop("_loaded").unload()  # to be read again, into their new places
+            elif "_loaded" in self.__dict__:
+                self._loaded.swap_blocks(blocks_to_swap, self.settings.prefetch_blocks)
+        self.frames.tiled = tiled
 
     def check(self, text: str, setting: str = "prompt") -> None:
         """Raise SettingsError for a text longer than the encoder reads (diffusers would cut it off silently)."""
-        text = prompt_clean(text)
-        if len(unicodedata.normalize("NFKC", text).encode()) + 2 > TOKENS:  # a token has at least a byte; one ends the text
-            length = len(self.tokenizer(text).input_ids)
-            if length > TOKENS:
-                raise SettingsError(f"{setting} has {length} tokens; the text encoder reads {TOKENS}. Shorten it.")
+        self.text.check(text, setting)
 
-    @torch.inference_mode()
     def encode(self, text: str) -> Tensor:
         """The text as the transformer reads it, (1, 512, d), zeros after its end; kept, so that a prompt is encoded once.
 
         Raises SettingsError as `check` does.
         """
-        if text not in self._embeddings:
-            self.check(text)
-            batch = self.tokenizer([prompt_clean(text)], padding="max_length", max_length=TOKENS, return_tensors="pt")
-            states = self.text_encoder(batch.input_ids.to(self.device), batch.attention_mask.to(self.device)).last_hidden_state
-            states[:, int(batch.attention_mask.sum()) :] = 0
-            self._embeddings[text] = states.to(self.dtype)
-        return self._embeddings[text]
+        return self.text.encode(text)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[bool]:
+        """Within, the transformer stays on its device between two velocities; gives True."""
+        with self._loaded.at_work():
+            yield True
 
     @torch.inference_mode()
     def velocity(
@@ -141,59 +211,49 @@ class Model:
         For image-to-video models with the `condition` (b, 20, t, h, w) and the tokens of the `image` (b, n, d).
         """
         seen = latents.to(self.device, self.dtype)
-        if (
-            image is not None and self.transformer.config.pos_embed_seq_len
-        ):  # first and last frame: two pictures, one after the other
+        if image is not None and self.transformer.config.pos_embed_seq_len:  # first and last frame: two pictures, one by one
             image = image.unflatten(1, (2, -1)).flatten(0, 1)
-        return self.transformer(
-            hidden_states=seen if condition is None else torch.cat([seen, condition.to(seen)], 1),
-            timestep=timestep.to(self.device).expand(len(latents)),
-            encoder_hidden_states=text,
-            encoder_hidden_states_image=None if image is None else image.to(seen),
-            return_dict=False,
-        )[0]
+        with self.at_work(), _sums_in_fp16(self.settings.base_precision == "fp16_fast"):
+            return self.transformer(
+                hidden_states=seen if condition is None else torch.cat([seen, condition.to(seen)], 1),
+                timestep=timestep.to(self.device).expand(len(latents)),
+                encoder_hidden_states=text,
+                encoder_hidden_states_image=None if image is None else image.to(seen),
+                return_dict=False,
+            )[0]
 
     @torch.inference_mode()
     def encode_picture(self, picture: np.ndarray) -> Tensor:
         """What CLIP vision sees in a picture (h, w, 3) in -1..1: its tokens before the last layer, (1, n, d) float32."""
         shown = Image.fromarray(((picture + 1) * 127.5).round().clip(0, 255).astype(np.uint8))
         pixels = self.image_processor(images=shown, return_tensors="pt").pixel_values
-        return self.image_encoder(pixels.to(self.device), output_hidden_states=True).hidden_states[-2]
+        with resting(self.image_encoder, self.device, self.settings.force_offload):
+            return self.image_encoder(pixels.to(self.device), output_hidden_states=True).hidden_states[-2]
 
-    @torch.inference_mode()
     def encode_video(self, video: np.ndarray) -> Tensor:
-        """Normalised latents (1, 16, t, h, w) float32 of frames (4t - 3, 8h, 8w, 3) in -1..1."""
-        pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(3, 0, 1, 2)[None].to(self.device)
-        mean, scale = self._normal
-        with self._decoding:
-            try:
-                encoded = self.vae.encode(pixels).latent_dist.mode()
-            finally:
-                self.vae.clear_cache()
-        return (encoded - mean) * scale
+        """Normalized latents (1, 16, t, h, w) float32 of frames (4t - 3, 8h, 8w, 3) in -1..1."""
+        return self.frames.encode(video)
 
-    @property
-    def _normal(self) -> tuple[Tensor, Tensor]:
-        """The mean of the VAE's latents, and one over their deviation, by channel."""
-        shape = (1, -1, 1, 1, 1)
-        mean, deviation = (
-            torch.tensor(values, device=self.device).view(shape)
-            for values in (self.vae.config.latents_mean, self.vae.config.latents_std)
-        )
-        return mean, 1.0 / deviation
-
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Frames (t, h, w, 3) uint8 of normalised latents (1, 16, t, h, w) float32."""
-        mean, scale = self._normal
-        with self._decoding:
-            try:
-                clip = self.vae.decode(latents.to(self.device) / scale + mean, return_dict=False)[0]
-            finally:
-                self.vae.clear_cache()
-        return ((clip[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1) * 255).round().byte().cpu().numpy()
+        """Frames (t, h, w, 3) uint8 of normalized latents (1, 16, t, h, w) float32."""
+        return self.frames.decode(latents)
 
     def parameters(self, part: str) -> int:
         """Number of parameters of "text_encoder", "transformer" or "vae"."""
         module: nn.Module = getattr(self, part)
         return sum(weight.numel() for weight in module.parameters())
+
+
+@contextlib.contextmanager
+def _sums_in_fp16(asked: bool) -> Iterator[None]:
+    """Within, products of fp16 matrices are summed in fp16 where the GPU can. This is a switch of the whole process."""
+    matmul = torch.backends.cuda.matmul
+    before = getattr(matmul, "allow_fp16_accumulation", None)
+    if not asked or before is None:
+        yield
+        return
+    matmul.allow_fp16_accumulation = True
+    try:
+        yield
+    finally:
+        matmul.allow_fp16_accumulation = before

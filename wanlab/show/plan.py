@@ -14,7 +14,7 @@ _STRIP, _CHART = 0.28, 1.5  # inches
 
 
 class Planned(Protocol):
-    """What is drawn of one run; `wanlab.plan.PlannedRun` is one."""
+    """What is drawn of one run; `wanlab.plans.PlannedRun` is one."""
 
     @property
     def timeline(self) -> Any: ...  # noqa: D102

@@ -10,6 +10,9 @@ As in the authors' code (NUS-HPC-AI-Lab/Enhance-A-Video) queries and keys are ta
 tokens lie frame after frame, the factor is applied after the output projection, and to both branches of the
 guidance. Bounds: 1 <= g <= max(1, (t + weight) / (t - 1)); attention that is the same everywhere gives 1 + weight / t. A single
 latent frame has no other frame: nothing is done. Two branches in one pass (batched_cfg) get a factor each, as in two passes.
+
+The numbers that depend on the weight are tensors, and each block leaves its factors on its processor, from where they are
+gathered after the call: so a compiled block (model/compiling.py) is the same for every weight, step and block.
 """
 
 from __future__ import annotations
@@ -43,9 +46,21 @@ def feta_scale(query: Tensor, key: Tensor, frames: int, weight: float) -> Tensor
     """The factor g of one call of attention, a scalar: see the module. 1 for a single frame."""
     if frames == 1:
         return torch.ones((), device=query.device)
-    # (frames + weight) times the intensity, in one operation: small models are made of many small ones
-    most, rows = (frames + weight) / (frames - 1), query.numel() // query.shape[3]
-    return (most - _own_attention(query, key, frames) * (most / rows)).clamp(min=1)
+    return _limited(query, key, frames, *_line(frames, weight, query.numel() // query.shape[3]))
+
+
+def _line(frames: int, weight: float, rows: int) -> tuple[float, float]:
+    """Where the line begins on which (frames + weight) times the intensity lies, and how it falls with frames' own attention.
+
+    In one operation: small models are made of many small ones.
+    """
+    most = (frames + weight) / (frames - 1)
+    return most, most / rows
+
+
+def _limited(query: Tensor, key: Tensor, frames: int, most: float | Tensor, slope: float | Tensor) -> Tensor:
+    """The factor g on that line."""
+    return (most - _own_attention(query, key, frames) * slope).clamp(min=1)
 
 
 def _own_attention(query: Tensor, key: Tensor, frames: int) -> Tensor:
@@ -72,22 +87,37 @@ class Feta(Technique):
     @contextlib.contextmanager
     def attach(self, transformer: WanTransformer3DModel) -> Iterator[None]:
         """Within, self-attention is enhanced."""
-        self.frames, self.scales = 0, list[Tensor]()
-        frames_per_patch = transformer.config.patch_size[0]
+        self.scales = list[Tensor]()
+        found = attentions(transformer, "attn1", "feta")
+        patch, heads = transformer.config.patch_size, transformer.config.num_attention_heads
 
         def see(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             """Before a call: how many latent frames it is about; with context windows, those of the window."""
             latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            self.frames = latents.shape[2] // frames_per_patch
+            frames, height, width = (size // side for size, side in zip(latents.shape[2:], patch, strict=True))
+            self._see(frames, frames * height * width * heads, latents.device)
 
-        hook = transformer.register_forward_pre_hook(see, with_kwargs=True)
+        def gather(*_: Any) -> None:
+            """After a call: the factors of the blocks that were computed in it."""
+            for attention in found:
+                self.scales += attention.processor.scales
+                attention.processor.scales = []
+
+        hooks = [transformer.register_forward_pre_hook(see, with_kwargs=True), transformer.register_forward_hook(gather)]
         try:
-            with patched(attentions(transformer, "attn1", "feta"), "processor", lambda _, inner: _Enhanced(inner, self)):
+            with patched(found, "processor", lambda _, inner: _Enhanced(inner, self)):
                 yield
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
         if self.scales:
             self.moment.notes["feta"] = float(torch.stack(self.scales).mean())
+
+    def _see(self, frames: int, rows: int, device: torch.device) -> None:
+        self.frames = frames
+        if frames > 1:
+            line = _line(frames, self.options.weight, rows)
+            self.most, self.slope = (torch.full((), number, dtype=torch.float32, device=device) for number in line)
 
 
 class _Enhanced(WanAttnProcessor):
@@ -96,17 +126,19 @@ class _Enhanced(WanAttnProcessor):
     def __init__(self, inner: WanAttnProcessor, feta: Feta) -> None:
         super().__init__()
         self._attention_backend, self._parallel_config = inner._attention_backend, inner._parallel_config
-        self.feta = feta
+        self.feta, self.scales = feta, list[Tensor]()
 
     def __call__(  # type: ignore[no-untyped-def]
         self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None
     ) -> Tensor:
+        if self.feta.frames == 1:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         query, key, value = _get_qkv_projections(attn, hidden_states, encoder_hidden_states)
         query, key, value = (part.unflatten(2, (attn.heads, -1)) for part in (attn.norm_q(query), attn.norm_k(key), value))
         query, key = _rotated(query, *rotary_emb), _rotated(key, *rotary_emb)
-        frames, weight = self.feta.frames, self.feta.options.weight
-        scales = [feta_scale(*clip, frames, weight) for clip in zip(query.split(1), key.split(1), strict=True)]
-        self.feta.scales += scales
+        feta = self.feta
+        clips = zip(query.split(1), key.split(1), strict=True)
+        self.scales = scales = [_limited(*clip, feta.frames, feta.most, feta.slope) for clip in clips]
         attended = dispatch_attention_fn(
             query,
             key,

@@ -16,12 +16,15 @@ what is read from an image is added afterwards, untouched, and the negative prom
 the prompt does. (Their paper writes scale - 1 for what the code calls scale.) Two differences: the arithmetic between the
 projections is in float32, since the two terms of g are far larger than their difference; and a norm of 0 is not divided by,
 which needs no patch for NaN. Scale 1 is the plain attention.
+
+Scale, tau and alpha are tensors where blocks read them, and the negative prompt is embedded before the call, so a compiled
+block (model/compiling.py) is the same for every value and every step.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -30,7 +33,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor, _get_added_kv_projections, _get_qkv_projections
 from torch import Tensor
 
-from wanlab.model.model import TOKENS
+from wanlab.outline import TEXT_TOKENS
 from wanlab.techniques.technique import POSITIVE, Technique, attentions, patched
 
 
@@ -39,11 +42,21 @@ def normalized(positive: Tensor, negative: Tensor, scale: float, tau: float, alp
 
     Both are (b, tokens, heads x dim), and so is the result, in their dtype.
     """
+    return _pushed(positive, negative, _factors(scale, tau, alpha))
+
+
+def _factors(scale: float, tau: float, alpha: float) -> tuple[float, ...]:
+    return scale, scale - 1, tau, alpha, 1 - alpha
+
+
+def _pushed(positive: Tensor, negative: Tensor, factors: Sequence[float | Tensor]) -> Tensor:
+    """The formula; with factors that are scalars on the device it is one graph for all values."""
+    scale, less, tau, alpha, rest = factors
     ours, theirs = positive.float(), negative.float()
-    guided = ours * scale - theirs * (scale - 1)
+    guided = ours * scale - theirs * less
     norms = [part.abs().sum(-1, keepdim=True) for part in (ours, guided)]
     guided = guided * (tau * norms[0] / norms[1].clamp(min=torch.finfo(torch.float32).tiny)).clamp(max=1)
-    return (alpha * guided + (1 - alpha) * ours).to(positive.dtype)
+    return (alpha * guided + rest * ours).to(positive.dtype)
 
 
 class Nag(Technique):
@@ -52,13 +65,25 @@ class Nag(Technique):
     @contextlib.contextmanager
     def attach(self, transformer: WanTransformer3DModel) -> Iterator[None]:
         """Within, every block's cross-attention is guided in calls for the positive branch."""
-        with patched(attentions(transformer, "attn2", "nag"), "processor", lambda _, inner: _Guided(inner, self)):
+        found = attentions(transformer, "attn2", "nag")
+        if self.options.scale == 1:
+            yield
+            return
+        with torch.inference_mode():  # as in the call, but before a cache may leave out the text of a call
+            _ = self.factors, self.negative
+        with patched(found, "processor", lambda _, inner: _Guided(inner, self)):
             yield
 
     @property
     def acts(self) -> bool:
         """Whether the call that is being made is changed."""
-        return self.moment.ask is not None and self.moment.ask.branch == POSITIVE and self.options.scale != 1
+        return self.moment.ask is not None and self.moment.ask.branch == POSITIVE
+
+    @cached_property
+    def factors(self) -> tuple[Tensor, ...]:
+        """The numbers of the formula as scalars on the device."""
+        numbers = _factors(self.options.scale, self.options.tau, self.options.alpha)
+        return tuple(torch.full((), number, dtype=torch.float32, device=self.moment.model.device) for number in numbers)
 
     @cached_property
     def negative(self) -> Tensor:
@@ -81,15 +106,14 @@ class _Guided(WanAttnProcessor):
         if not self.nag.acts:
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         # An image comes before the text, whose length is the same in every call.
-        image, text = encoder_hidden_states[:, :-TOKENS], encoder_hidden_states[:, -TOKENS:]
+        image, text = encoder_hidden_states[:, :-TEXT_TOKENS], encoder_hidden_states[:, -TEXT_TOKENS:]
         both = torch.cat([text, self.nag.negative.expand(len(text), -1, -1)])
         query, keys, values = _get_qkv_projections(attn, hidden_states, both)
         query, keys = attn.norm_q(query), attn.norm_k(keys)
         positive, negative = (
             self._read(attn, query, key, value) for key, value in zip(keys.chunk(2), values.chunk(2), strict=True)
         )
-        options = self.nag.options
-        read = normalized(positive, negative, options.scale, options.tau, options.alpha)
+        read = _pushed(positive, negative, self.nag.factors)
         if attn.add_k_proj is not None:
             key, value = _get_added_kv_projections(attn, image)
             read = read + self._read(attn, query, attn.norm_added_k(key), value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _FOLDERS = {"tiny": "weights", "tiny-i2v": "weights_i2v"}
+_LORAS = {"tiny-four-steps": "four_steps", "tiny-style": "style"}
 
 
 def tiny_path(name: str = "tiny") -> str:
@@ -16,3 +17,8 @@ def tiny_path(name: str = "tiny") -> str:
     if name not in _FOLDERS:
         raise ValueError(f"name is {name!r}; the shipped models are {', '.join(_FOLDERS)}.")
     return str(Path(__file__).with_name(_FOLDERS[name]))
+
+
+def lora_path(name: str) -> str | None:
+    """The file of a LoRA for the tiny Wan that ships with the package, "tiny-four-steps" or "tiny-style"; None for other names."""
+    return str(Path(__file__).with_name("loras") / f"{_LORAS[name]}.safetensors") if name in _LORAS else None

@@ -33,10 +33,10 @@ from wanlab.model.model import Model
 from wanlab.settings import ModelSettings, Settings
 from wanlab.skips import Facts, rule_of
 from wanlab.store import StepStore
-from wanlab.time_embedding import read_time_embedding
 from wanlab.timeline import Timeline
 from wanlab.tiny import clips, tiny_path
 from wanlab.tiny.vae import SIDE
+from wanlab.weights.time_layers import read_time_embedding
 
 CLIPS = 4
 GRIDS = tuple({"steps": steps, "shift": shift} for steps in (10, 20, 40) for shift in (1.0, 3.0, 6.0))
@@ -93,7 +93,8 @@ def changes(steps: list[Tensor]) -> list[float]:
 
 def calibrate(name: str) -> dict[str, dict[str, object]]:
     """The constants of the caches of the tiny Wan of this name."""
-    model, embedding = Model(ModelSettings(model=name), checkpoint.find(name)), read_time_embedding(Path(tiny_path(name)))
+    model = Model(ModelSettings(model=name), checkpoint.find(name))
+    embedding = read_time_embedding(Path(tiny_path(name)) / "transformer")
     scenes = [clips.random_scene(random.Random(seed)) for seed in range(CLIPS)]
     told: list[float] = []
     seen: list[float] = []

@@ -8,14 +8,19 @@ the least.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from wanlab.cost.estimate import Estimate
+from wanlab.cost.request import Pass, passes_of
+from wanlab.errors import SettingsError
 from wanlab.names import earlier_round, step_names
 from wanlab.outline import BOTH, Call, Outline, work
 from wanlab.schedule import Grid
+from wanlab.show.plan import label_of
 from wanlab.skips import Facts
 from wanlab.timeline import Timeline
 
@@ -28,13 +33,14 @@ if TYPE_CHECKING:
 class PlannedRun:
     """One run of a plan: its outline, which of its steps are reused from the store, and how it differs from the first run.
 
-    `before` are the rounds before it, of a run with FreeInit.
+    `before` are the rounds before it, of a run with FreeInit. `estimate` has its bytes and seconds, where they were asked for.
     """
 
     outline: Outline
     reused: tuple[bool, ...]
     changes: Mapping[str, Any]
     before: PlannedRun | None = None
+    estimate: Estimate | None = None
 
     @property
     def timeline(self) -> Timeline:
@@ -66,6 +72,12 @@ class PlannedRun:
         """The passes that are certain."""
         certain = sum(call.skipped is False for calls in self.calls for call in calls)
         return certain + (self.before.fewest_calls if self.before else 0)
+
+    @property
+    def passes_by_size(self) -> Counter[Pass]:
+        """How many passes of each size are made; of those that a cache decides on the way, all."""
+        own = Counter(passes_of(self.timeline.settings, self.calls))
+        return own + self.before.passes_by_size if self.before else own
 
     @property
     def window_passes(self) -> int:
@@ -160,6 +172,50 @@ class Plan:
         """Steps that are taken from the store."""
         return sum(sum(run.reused) for run in self.runs)
 
+    @property
+    def peak_vram_gib(self) -> float:
+        """The most memory of the device that any of the runs takes at one time; on a CPU, of the process."""
+        return max(self.stages.values())
+
+    @property
+    def stages(self) -> Mapping[str, float]:
+        """The most memory of each stage (encode, denoise, decode), in GiB, over all runs."""
+        found: dict[str, float] = {}
+        for run in self._estimated:
+            for stage, gib in run.stages.items():
+                found[stage] = max(found.get(stage, 0.0), gib)
+        return found
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all runs together: measured on this machine once `lab.calibrate` was called, else from the card's peak."""
+        return sum(run.total_seconds for run in self._estimated)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether all runs fit into the device with the margin; None if its memory is not known."""
+        told = [run.fits for run in self._estimated]
+        return None if None in told else all(told)
+
+    @property
+    def smallest_change(self) -> Mapping[str, Any] | None:
+        """The smallest change of settings with which the first run fits that does not; {} if all do, None if there is none."""
+        first = next((run for run in self._estimated if run.fits is False), None)
+        return {} if first is None else first.smallest_change
+
+    @property
+    def verdict(self) -> str:
+        """Whether it fits and what to change, as a sentence."""
+        told = sorted(self._estimated, key=lambda run: run.fits is not False)
+        return told[0].verdict
+
+    @property
+    def _estimated(self) -> list[Estimate]:
+        found = [run.estimate for run in self.runs if run.estimate is not None]
+        if not found:
+            raise SettingsError("This plan was made without the model's sizes, so it has no bytes and seconds.")
+        return found
+
     def table(self) -> pandas.DataFrame:
         """A row a run: what differs from the first, steps, those reused, model calls, window passes, and the share of work.
 
@@ -179,6 +235,7 @@ class Plan:
                 "model_calls": run.model_calls,
                 "window_passes": run.window_passes,
                 "work": round(run.work, 3),
+                **_cost(run.estimate),
             }
             for run in self.runs
         ]
@@ -215,12 +272,21 @@ class Plan:
 
         return draw(self.runs)
 
+    def show_memory(self) -> Figure:
+        """Draw the memory of each stage beside that of the device, by what takes it."""
+        from wanlab.show.memory import draw_memory
+
+        return draw_memory([(label_of(run), run.estimate) for run in self.runs if run.estimate is not None])
+
     def __repr__(self) -> str:
         steps = sum(len(run.reused) for run in self.runs)
         calls = f"{self.model_calls} model calls"
         if self.fewest_calls != self.model_calls:
             calls = f"{self.fewest_calls} to {calls}"
-        return f"Plan({len(self.runs)} runs, {steps} steps, {self.steps_reused} reused, {calls})"
+        cost = ""
+        if any(run.estimate for run in self.runs):
+            cost = f", {self.peak_vram_gib:.2f} GiB, about {self.seconds:.3g} s, {self.verdict}"
+        return f"Plan({len(self.runs)} runs, {steps} steps, {self.steps_reused} reused, {calls}{cost})"
 
     def _repr_html_(self) -> str:
         drawing = io.StringIO()
@@ -229,17 +295,34 @@ class Plan:
         return picture[picture.index("<svg") :] + self.table().astype(object).fillna("").to_html(index=False)
 
 
-def make_plan(facts: Facts, timelines: Sequence[tuple[Timeline, Mapping[str, Any]]], stored: Callable[[str], bool]) -> Plan:
-    """The plan of these runs in this order on the model with these facts; `stored` tells whether a step is in the store."""
-    known: set[str] = set()
-    return Plan(tuple(_planned(facts, timeline, changes, stored, known) for timeline, changes in timelines))
+def _cost(estimate: Estimate | None) -> dict[str, Any]:
+    """The columns of bytes and seconds."""
+    if estimate is None:
+        return {}
+    fits = {} if estimate.fits is None else {"fits": estimate.fits}
+    return {"peak_gib": round(estimate.peak_gib, 3), "seconds": float(f"{estimate.total_seconds:.3g}"), **fits}
 
 
-def _planned(
+def make_plan(
+    facts: Facts,
+    timelines: Sequence[tuple[Timeline, Mapping[str, Any]]],
+    stored: Callable[[str], bool],
+    estimated: Callable[[PlannedRun], Estimate] | None = None,
+) -> Plan:
+    """The plan of these runs in this order on the model with these facts; `stored` tells whether a step is in the store.
+
+    `estimated` tells the bytes and seconds of a run.
+    """
+    known = set[str]()
+    runs = [planned(facts, timeline, changes, stored, known) for timeline, changes in timelines]
+    return Plan(tuple(replace(run, estimate=estimated(run)) if estimated else run for run in runs))
+
+
+def planned(
     facts: Facts, timeline: Timeline, changes: Mapping[str, Any], stored: Callable[[str], bool], known: set[str]
 ) -> PlannedRun:
     """One run, after those that made the steps in `known`, to which its own are added."""
-    before = _planned(facts, earlier_round(timeline), {}, stored, known) if timeline.settings.freeinit else None
+    before = planned(facts, earlier_round(timeline), {}, stored, known) if timeline.settings.freeinit else None
     names, outline = step_names(facts.id, timeline), Outline(timeline, facts)
     needed = outline.needed([name not in known and not stored(name) for name in names])
     known.update(names)

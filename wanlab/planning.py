@@ -1,0 +1,84 @@
+"""Plans of models, also of those that are not here: what a run would do and take, before anything is downloaded. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wanlab.cost.estimate import Estimate, estimate
+from wanlab.cost.request import Configs, Request
+from wanlab.cost.seconds import Calibration
+from wanlab.model.checkpoint import Checkpoint, described, facts_of
+from wanlab.model_settings import ModelSettings
+from wanlab.plans import Plan, PlannedRun, make_plan
+from wanlab.settings import Settings
+from wanlab.timeline import Timeline
+
+
+def plan(settings: Settings | str | None = None, *variants: Mapping[str, Any], model: str = "tiny", **how: Any) -> Plan:
+    """What a run of these settings would do and take on a model, and then one of each variant (changes by dotted name).
+
+    `model` is one of the published names ("Wan2.1-T2V-14B"), of which no file is needed, or anything that `wl.Lab` takes; `how`
+    are settings of the model (`device_gib=24`, `blocks_to_swap=20`). For published models these begin with a GPU and bf16, and
+    `settings` that are not given are the official ones. Variants may change both.
+
+    >>> plan(model="Wan2.1-T2V-14B", device_gib=24, force_offload=True).smallest_change
+    {'blocks_to_swap': 17}
+    """
+    loader = ModelSettings().but({"model": str(model), **_usual(str(model)), **how})
+    found = described(loader)
+    base = settings if isinstance(settings, Settings) else Settings().but(found.defaults)
+    if isinstance(settings, str):
+        base = base.but({"prompt": settings})
+    runs = []
+    for variant in ({}, *variants):
+        run, placed = divided(variant)
+        how_loaded = loader.but(placed)
+        asked = [(Timeline(base.but(run)), variant)]
+        runs += make_plan(facts_of(found, how_loaded), asked, lambda _: False, estimated(found, how_loaded)).runs
+    return Plan(tuple(runs))
+
+
+def divided(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Changes of the run's settings, and those of the model's."""
+    own = ModelSettings.model_fields
+    placed = {name: value for name, value in changes.items() if name.split(".")[0] in own}
+    return {name: value for name, value in changes.items() if name not in placed}, placed
+
+
+def _usual(model: str) -> dict[str, Any]:
+    """How a model is loaded if nothing is said: published ones on a GPU."""
+    return {} if model in ("tiny", "tiny-i2v") else {"load_device": "cuda", "base_precision": "bf16"}
+
+
+def estimated(
+    found: Checkpoint,
+    model: ModelSettings,
+    texts_known: bool = False,
+    calibration: Callable[[Request], Calibration | None] = lambda _: None,
+) -> Callable[[PlannedRun], Estimate]:
+    """What tells the bytes and seconds of a planned run on this model."""
+
+    def estimate_of(run: PlannedRun) -> Estimate:
+        request = request_of(found, model, run, texts_known)
+        return estimate(request, calibration(request))
+
+    return estimate_of
+
+
+def request_of(found: Checkpoint, model: ModelSettings, run: PlannedRun, texts_known: bool = False) -> Request:
+    """What an estimate is asked for: a planned run on this model."""
+    configs = found.configs
+    return Request(
+        settings=run.timeline.settings,
+        model=model,
+        configs=Configs(
+            transformer=configs["transformer"],
+            vae=configs.get("vae", {}),
+            text_encoder=configs.get("text_encoder"),
+            image_encoder=configs.get("image_encoder"),
+            stored=found.stored,
+        ),
+        passes=run.passes_by_size,
+        texts_known=texts_known,
+    )
