@@ -28,8 +28,11 @@ EXACT_ON_A_CPU = ("sdpa", "sdpa_math", "sdpa_flash", "flex")
 
 @pytest.fixture
 def transformer(model: Model) -> WanTransformer3DModel:
-    """A copy of the tiny transformer, to be changed."""
-    return copy.deepcopy(model.transformer)
+    """A copy of the tiny transformer, to be changed, that made no choice yet."""
+    copied = copy.deepcopy(model.transformer)
+    for processor in copied.attn_processors.values():
+        processor._attention_backend = None
+    return copied
 
 
 @pytest.fixture

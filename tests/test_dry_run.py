@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from test_cost import PUBLISHED, TINY, config, rows, tiny
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
+from test_cost import PUBLISHED, TINY, config, rows, tiny
 from wanlab.cost import activations, memory, parts, vae
 from wanlab.cost.calibrate import FILE, calibrate
 from wanlab.cost.dry_run import Live, dry_run_transformer, dry_run_vae, empty_packed
@@ -130,7 +130,7 @@ def test_the_closed_form_holds_from_one_frame_on(name: str, latents: tuple[int, 
 def test_the_closed_form_holds_with_pictures_and_two_branches(name: str, image_tokens: int) -> None:
     facts = known(name).transformer
     found = dry_run_transformer(facts, (3, 30, 52), batch=2, image_tokens=image_tokens).peak
-    assert closed(facts, (3, 30, 52), batch=2, image_tokens=image_tokens) == pytest.approx(found, rel=0.03)
+    assert closed(facts, (3, 30, 52), batch=2, image_tokens=image_tokens) == pytest.approx(found, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", ["fp8_e4m3fn_scaled", "int8", "gguf_q4_0"])
@@ -147,7 +147,7 @@ def test_unpacked_weights_are_counted(kind: str, latents: tuple[int, int, int]) 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_walk_through_the_vae_is_the_class_on_fake_tensors(which: str, way: str, precision: str) -> None:
     facts = {"tiny": config(TINY, "vae"), "2.1": known("Wan2.1-T2V-14B").vae, "2.2": known("Wan2.2-TI2V-5B").vae}[which]
-    for frames in (1, 5, 9, 21):
+    for frames in (1, 17):  # from the fourth piece of four frames on all are alike
         found = dry_run_vae(facts, way, frames, 128, 192, precision)
         walked = getattr(vae, way)(facts, frames, 128, 192, parts.SIZES[precision])
         assert walked.peak == pytest.approx(found.peak, rel=0.005 if precision == "fp32" and which != "tiny" else 0.045)
@@ -158,10 +158,10 @@ def test_the_tiled_vae_is_the_class_on_real_tensors() -> None:
     facts = config(TINY, "vae")
     video = AutoencoderKLWan.from_config({key: value for key, value in facts.items() if key[0] != "_"}).eval()
     video.enable_tiling(64, 64, 48, 48)
-    latents = torch.zeros(1, 16, 3, 16, 16)
+    latents = torch.zeros(1, 16, 2, 12, 14)
     with torch.inference_mode(), Live([latents, *video.parameters()]) as live:
         video.decode(latents, return_dict=False)
-    assert vae.decode(facts, 9, 128, 128, 4, vae.Tiles(64, 48)).peak == pytest.approx(live.peak, rel=0.05)
+    assert vae.decode(facts, 5, 96, 112, 4, vae.Tiles(64, 48)).peak == pytest.approx(live.peak, rel=0.05)
 
 
 # --- real against fake
@@ -222,7 +222,7 @@ def test_weights_of_a_library_have_no_dry_run() -> None:
         dry_run_transformer(config(TINY, "transformer"), (1, 8, 8), kind="torchao_int8")
 
 
-@pytest.mark.parametrize("frames", [1, 17, 65])
+@pytest.mark.parametrize("frames", [1, 17, 33])
 def test_planned_memory_of_the_tiny_model_is_what_torch_holds(frames: int) -> None:
     settings = Settings(frames=frames)
     asked = Request(settings, ModelSettings(), tiny())

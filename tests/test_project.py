@@ -89,14 +89,8 @@ WITH_TORCH = (
     "lab",
     "tiny",
 )
-TORCH_FREE_OF_THESE = (
-    "tiny",
-    "tiny.train",
-    "quantize",
-    "quantize.kinds",
-    "quantize.drawing",
-    "placement",
-)  # the module tiny itself: wanlab.tiny_path
+# Modules and packages that need no torch themselves, in packages that do; the module tiny is wanlab.tiny_path.
+TORCH_FREE_OF_THESE = ("tiny", "tiny.train", "quantize", "quantize.kinds", "quantize.drawing", "placement")
 
 IMPORT_NAMES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
 USED_BY_OTHERS = {"accelerate", "ftfy"}  # diffusers imports them if they are there

@@ -1,4 +1,4 @@
-"""The command line: `wanlab run`, `log`, `trim`, `settings`. What is heavy is imported when a command needs it."""
+"""The command line: `wanlab run`, `plan`, `inspect`, `log`, `trim`, `settings`. What is heavy is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _command(words: Sequence[str] | None) -> int:
     elif given.command is None:
         parser.print_help(sys.stderr)
         return 2
-    elif strange and given.command == "run":
+    elif strange and given.command in ("run", "plan"):
         raise SettingsError(_strange(strange[0]))
     elif strange:
         commands[given.command].error(f"{strange[0]} is not understood; wanlab {given.command} --help lists all flags.")
@@ -105,6 +105,26 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     add_flags(run)
     run.set_defaults(do=_run)
 
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would do and take on any model, without its files",
+        usage="wanlab plan [--model NAME] [--device_gib N] [settings]",
+        description="Say what a run would do, and the memory and seconds it would take, on a model that need not be here: "
+        "wanlab plan --model Wan2.1-T2V-14B --device_gib 24 --force_offload",
+        allow_abbrev=False,
+    )
+    add_model_flags(plan)
+    add_flags(plan)
+    plan.set_defaults(do=_plan)
+
+    inspect = commands.add_parser(
+        "inspect",
+        help="say what a file of weights is",
+        description="Say what a .safetensors or .gguf file, or a folder of them, is, and whether wanlab can use it.",
+    )
+    inspect.add_argument("path", metavar="PATH", type=Path)
+    inspect.set_defaults(do=_inspect)
+
     log = commands.add_parser(
         "log", parents=[lab], help="list the runs of a lab", description="List the runs, the newest last."
     )
@@ -147,6 +167,23 @@ def _run(given: argparse.Namespace) -> None:
         return
     run = lab.run(settings, fresh=given.fresh)
     _report(run, None if given.out is None else run.clip.save(given.out))
+
+
+def _plan(given: argparse.Namespace) -> None:
+    from wanlab.planning import plan
+
+    found = plan(changes_from(given), **changes_from(given, ModelSettings))
+    table = found.table()
+    columns = [str(name) for name in table]
+    _print_table(columns, _rows(table, columns))
+    print(", ".join(f"{stage} {gib:.2f} GiB" for stage, gib in found.stages.items()))
+    print(_plain(f"{found.verdict}."))
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    from wanlab.weights.inspection import inspect_checkpoint
+
+    print(_plain_lines(repr(inspect_checkpoint(given.path))))
 
 
 def _rehearse(out: Path, settings: Settings) -> None:
@@ -270,6 +307,10 @@ def _cell(value: Any, column: str) -> str:
 def _plain(text: str) -> str:
     """The text with everything that does not print, above all what would command a terminal, as an escape such as \\x1b."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _plain_lines(text: str) -> str:
+    return "\n".join(map(_plain, text.split("\n")))
 
 
 def _harmless(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wanlab.checks import check
-from wanlab.cost.estimate import Estimate
+from wanlab.cost.estimate import Estimate, estimate
+from wanlab.cost.fits import auto_placement, smallest_change, told
 from wanlab.cost.request import Request
 from wanlab.cost.seconds import Calibration
 from wanlab.inputs import Inputs
@@ -41,7 +43,18 @@ class Bench:
 
     def check(self, timeline: Timeline) -> None:
         """Raise SettingsError for what this model cannot do with these settings, before anything is computed."""
-        check(timeline, self.checkpoint, self.inputs, self.facts)
+        check(timeline, self.checkpoint, self.inputs, self.facts, self.settings)
+        self.model.check_loader()
+        for lora in self.settings.loras:
+            _warn_of_misuse(lora.file, timeline.settings)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The settings of a run that suit the model and its LoRAs, where they differ from the declared ones."""
+        found = dict(self.checkpoint.defaults)
+        for lora in self.settings.loras:
+            found |= checkpoint.lora_defaults(lora.file)
+        return found
 
     @cached_property
     def facts(self) -> Facts:
@@ -105,7 +118,44 @@ class Bench:
         run = planned(self.facts, Timeline(settings), {}, lambda _: False, set())
         return calibrate(request_of(self.checkpoint, self.settings, run), self.folder)
 
+    def place(self, timeline: Timeline) -> None:
+        """With placement "auto": choose what waits where, and whether the clip is decoded in tiles, so that this run fits.
+
+        Tiles are for decoding alone: an image-to-video model encodes its picture with the VAE, and tiles would make it another.
+        """
+        if self.settings.placement != "auto":
+            return
+        changes = dict(auto_placement(self._request(timeline, self.settings)))
+        tiled = bool(changes.pop("vae_tiling", self.settings.vae_tiling))
+        self.model.place(self.settings.but(changes), tiled)
+
+    def advice(self, timeline: Timeline, stage: str) -> str:
+        """What to say when the memory ran out in a stage of this run, after the model's memory was given back."""
+        if "model" in self.__dict__:
+            self.model.unload()
+        request = self._request(timeline, self.model.settings)
+        peak = estimate(request).peak_gib
+        less = min(peak * 0.95, request.device_gib or peak)  # it did not fit, whatever the plan said
+        change = smallest_change(request.but({"device_gib": less, "margin_gib": 0.0}))
+        way = f"The smallest change that takes less: {told(change)}." if change else "Take a smaller model or a larger device."
+        return f"The memory ran out in the stage {stage}; planned was a peak of {peak:.2f} GiB. {way}"
+
+    def _request(self, timeline: Timeline, settings: ModelSettings) -> Request:
+        run = planned(self.facts, timeline, {}, self.store.__contains__, set())
+        return request_of(self.checkpoint, settings, run)
+
     @property
     def model_id(self) -> str:
         """Who the model is, for the names of steps."""
         return checkpoint.model_id(self.checkpoint, self.settings)
+
+
+def _warn_of_misuse(file: str, settings: Settings) -> None:
+    """A LoRA that was distilled to few steps without guidance spoils clips with guidance; warn of it."""
+    suits = checkpoint.lora_defaults(file)
+    if suits.get("cfg") == 1 and settings.cfg != 1:
+        warnings.warn(
+            f"loras has {file!r}, which was made for cfg 1 and {suits.get('steps', 'few')} steps, and the run has cfg "
+            f"{settings.cfg}; take lab.settings, which has what suits it.",
+            stacklevel=4,
+        )

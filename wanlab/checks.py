@@ -11,6 +11,7 @@ from wanlab.errors import SettingsError
 from wanlab.groups import latent
 from wanlab.inputs import Inputs
 from wanlab.model.checkpoint import Checkpoint
+from wanlab.model_settings import ModelSettings
 from wanlab.outline import Outline
 from wanlab.settings import Settings
 from wanlab.skips import Facts
@@ -18,15 +19,41 @@ from wanlab.timeline import Timeline
 from wanlab.windows import sections_without_window
 
 
-def check(timeline: Timeline, checkpoint: Checkpoint, inputs: Inputs, facts: Facts) -> None:
-    """Raise SettingsError, in one sentence, for what this model cannot do with these settings and inputs."""
+def check(timeline: Timeline, checkpoint: Checkpoint, inputs: Inputs, facts: Facts, loader: ModelSettings) -> None:
+    """Raise SettingsError, in one sentence, for what this model, loaded so, cannot do with these settings and inputs."""
     settings = timeline.settings
+    _check_loader(loader, checkpoint)
+    for start in (0, *(at for at, _ in timeline.forks)):
+        _check_loras(timeline.at(start), loader)
     _check_images(settings, checkpoint, inputs)
     _check_samples(settings, inputs)
     _check_sections(timeline)
     for start in (0, *(at for at, _ in timeline.forks)):
         _check_numbers(timeline.at(start), checkpoint)
     Outline(timeline, facts).rules  # noqa: B018 (a speed-up that cannot be reached)
+
+
+def _check_loader(loader: ModelSettings, checkpoint: Checkpoint) -> None:
+    if loader.blocks_to_swap > checkpoint.blocks:
+        raise SettingsError(
+            f"blocks_to_swap is {loader.blocks_to_swap}; this model has {checkpoint.blocks} blocks, so it must be from 0 to "
+            f"{checkpoint.blocks}."
+        )
+
+
+def _check_loras(settings: Settings, loader: ModelSettings) -> None:
+    if settings.lora_strength != 1 and all(lora.merge for lora in loader.loras):
+        reason = "all LoRAs are merged into the weights" if loader.loras else "the model has no LoRA"
+        raise SettingsError(
+            f"lora_strength is {settings.lora_strength}, but {reason}; give wl.Lab(loras=[...]) without merge, or leave it at "
+            "1."
+        )
+    for index, lora in enumerate(loader.loras):
+        if isinstance(lora.strength, tuple) and len(lora.strength) != settings.steps:
+            raise SettingsError(
+                f"loras[{index}].strength has {len(lora.strength)} values, and the run has {settings.steps} steps; give a "
+                "value for each step, or one for all."
+            )
 
 
 def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception whose frames were cleared, with its text and whether it was the user's interrupt."""
+    """An exception whose frames were cleared, with its text, and whether it was the user's interrupt or a lack of memory."""
 
     error: BaseException
     text: str
     interrupt: bool
+    out_of_memory: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -27,7 +28,7 @@ class Failure:
             traceback.clear_frames(seen.__traceback__)
             seen = seen.__cause__ or seen.__context__
         error.__context__ = error.__cause__ = None
-        return cls(error.with_traceback(None), text, isinstance(error, KeyboardInterrupt))
+        return cls(error.with_traceback(None), text, isinstance(error, KeyboardInterrupt), _lacks_memory(error))
 
     def note(self, text: str) -> None:
         """Add a line to what the user sees."""
@@ -35,3 +36,9 @@ class Failure:
             self.error.args = (text,)
         else:
             self.error.add_note(text)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether this is Python's, CUDA's or torch's way to say that there is no memory left; torch's CPU has no type for it."""
+    named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

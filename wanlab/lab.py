@@ -60,8 +60,8 @@ class Lab:
 
     @property
     def settings(self) -> Settings:
-        """The settings that a run has when nothing is said: the declared ones, or those that suit this model."""
-        return Settings().but(self._bench.checkpoint.defaults)
+        """The settings that a run has when nothing is said: the declared ones, or those that suit this model and its LoRAs."""
+        return Settings().but(self._bench.defaults)
 
     @property
     def model(self) -> Model:
@@ -125,7 +125,8 @@ class Lab:
             changes, placed = divided(variant)
             timeline = Timeline(base.but(bench.kept(changes, base)))
             bench.check(timeline)
-            runs.append(bench.planned(timeline, _told(variant), known, placed))
+            # Placed otherwise, a run is planned by itself, though its steps are the same: what counts is what it takes.
+            runs.append(bench.planned(timeline, _told(variant), set() if placed else known, placed))
         return Plan(tuple(runs))
 
     def calibrate(self, prompt: str | Settings | None = None, **settings: Any) -> Calibration:

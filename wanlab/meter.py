@@ -31,6 +31,7 @@ class Meter:
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
+    now: str = ""  # the stage that is measured, or was last
     _seen: int = 0
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class Meter:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the seconds of the block to this stage, also when it fails."""
-        began = clock(self.device)
+        began, self.now = clock(self.device), name
         try:
             yield
         finally:

@@ -15,12 +15,17 @@ from wanlab.settings import Settings
 from wanlab.timeline import Timeline
 
 
-def plan(settings: Settings | str | None = None, *variants: Mapping[str, Any], model: str = "tiny", **how: Any) -> Plan:
+def plan(
+    settings: Settings | Mapping[str, Any] | str | None = None,
+    *variants: Mapping[str, Any],
+    model: str = "tiny",
+    **how: Any,
+) -> Plan:
     """What a run of these settings would do and take on a model, and then one of each variant (changes by dotted name).
 
     `model` is one of the published names ("Wan2.1-T2V-14B"), of which no file is needed, or anything that `wl.Lab` takes; `how`
     are settings of the model (`device_gib=24`, `blocks_to_swap=20`). For published models these begin with a GPU and bf16, and
-    `settings` that are not given are the official ones. Variants may change both.
+    `settings` that are not given are the official ones; a mapping changes these. Variants may change both.
 
     >>> plan(model="Wan2.1-T2V-14B", device_gib=24, force_offload=True).smallest_change
     {'blocks_to_swap': 17}
@@ -30,7 +35,9 @@ def plan(settings: Settings | str | None = None, *variants: Mapping[str, Any], m
     base = settings if isinstance(settings, Settings) else Settings().but(found.defaults)
     if isinstance(settings, str):
         base = base.but({"prompt": settings})
-    runs = []
+    elif isinstance(settings, Mapping):
+        base = base.but(settings)
+    runs: list[PlannedRun] = []
     for variant in ({}, *variants):
         run, placed = divided(variant)
         how_loaded = loader.but(placed)

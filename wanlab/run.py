@@ -246,6 +246,7 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
     for at in (0, *(start for start, _ in timeline.forks)):
         for text in _texts(timeline.at(at)):
             bench.model.check(text, "negative_prompt" if text == timeline.at(at).negative_prompt else "prompt")
+    bench.place(timeline)
     row = bench.log.start(_facts(bench, timeline, origin or {}))
     failure: Failure | None = None
     meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
@@ -258,6 +259,8 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
     if failure:
         status = "stopped" if failure.interrupt else "failed"
         _finish(run, row, status, meter, done, error=None if failure.interrupt else failure.text)
+        if failure.out_of_memory:
+            failure.note(bench.advice(timeline, meter.now))
         failure.note(f"Stopped after {done.steps} of {len(timeline)} steps, which are kept: run the same line again to go on.")
         raise failure.error  # outside the except block and without its frames, so that a failed cell keeps no tensor alive
     return run
@@ -270,6 +273,7 @@ class _Done:
         self.steps, self.reused, self.calls = 0, 0, 0
         self.seconds: list[float | None] = []
         self.clip: str | None = None
+        self.compiles: dict[str, float] | None = None
 
 
 def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -> None:
@@ -280,10 +284,9 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
         if missing:
             model.transformer  # noqa: B018 (read from disk now, so that no step's seconds include it)
     with meter.stage("encode"):
-        for k in missing:
-            for text in _texts(timeline.at(k)):
-                model.encode(text)
+        model.text.prepare([text for k in missing for text in _texts(timeline.at(k))])
     last: Step | None = None
+    before = model.compiles
     with meter.stage("denoise"):
         steps = denoise(model, timeline, bench.store, bench.inputs, fresh=fresh)
         for step in progress(steps, len(timeline), "denoise") if missing else steps:
@@ -294,6 +297,8 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
             done.seconds.append(None if step.reused else step.seconds)
             row.beat()
             meter.look()
+    if bench.settings.compile and missing:
+        done.compiles = model.compiles.since(before).facts()
     if last is None:
         raise SettingsError("the run has no steps")  # settings are checked, so it has
     with meter.stage("decode"):
@@ -315,6 +320,7 @@ def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, done: _Done, er
         model_calls=done.calls,
         clip=done.clip,
         error=error,
+        **({} if done.compiles is None else {"compile": done.compiles}),
     )
     run.facts = row.facts
 
@@ -339,7 +345,7 @@ def _facts(bench: Bench, timeline: Timeline, origin: Mapping[str, Any]) -> dict[
 
 def _model(bench: Bench) -> dict[str, Any]:
     """Who the model is, and how it was loaded and placed."""
-    settings = bench.settings.flat()
+    settings = bench.model.settings.flat()
     settings["loras"] = [one.model_dump() for one in bench.settings.loras]
     return {"name": settings.pop("model"), **settings, "id": bench.model_id}
 

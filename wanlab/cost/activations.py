@@ -66,7 +66,7 @@ def forward(
     large, square = (weights.widest * (s + more), weights.square * (s + more)) if weights else (0.0, 0.0)
     stretches = {
         "embedding": tokens * s + 2 * text * s + image * s * 2,
-        "norms of attention": tokens * (5 * s + up + 8) + pairs,
+        "norms of attention": tokens * (5 * s + up + 8) + told + 2 * text * s,
         "norm of the text": tokens * 5 * s + told + (2 * s + up + 8) * text + 2 * image * s,
         "projections": tokens * 5 * s + told + square,
         "rotary embedding": tokens * (6 * s + 6) + told,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import statistics
 import tempfile
 import time
@@ -32,8 +33,8 @@ from torch import nn
 from wanlab.cost import vae
 from wanlab.cost.activations import TEXT_TOKENS
 from wanlab.cost.dry_run import DTYPES
-from wanlab.cost.request import Pass, Request
-from wanlab.cost.seconds import Calibration, operations_of
+from wanlab.cost.request import Pass, Request, passes_of
+from wanlab.cost.seconds import Calibration, layers, operations_of
 from wanlab.files import write_whole
 from wanlab.meter import clock as device_clock
 from wanlab.model.attention import set_attention
@@ -55,7 +56,8 @@ def calibrate(request: Request, folder: Path | None = None, clock: Clock | None 
     `clock` counts seconds; not given: those of the wall, when the device has finished.
     """
     device = torch.device(request.model.load_device)
-    largest = max(request.calls, key=lambda one: one.frames * one.batch)
+    calls = request.calls or passes_of(request.settings)  # of a run whose steps are all stored, those that it would make
+    largest = max(calls, key=lambda one: one.frames * one.batch)
     key = digest(_circumstances(request, largest, device))
     known = _read(folder)
     if key in known:
@@ -84,10 +86,11 @@ def _circumstances(request: Request, largest: Pass, device: torch.device) -> dic
     return {
         "transformer": _plain(request.configs.transformer),
         "vae": _plain(request.configs.vae),
-        "tokens": [request.tokens(largest.frames), largest.batch, request.image_tokens],
-        "model": [model.base_precision, request.kind, model.attention_mode, model.vae_precision, model.offload_device],
+        "size": [request.settings.height, request.settings.width, largest.frames, largest.batch, request.image_tokens],
+        "formats": [model.base_precision, request.kind, model.attention_mode, model.vae_precision],
+        "link": [model.offload_device, model.use_non_blocking],
         "compile": model.compile.model_dump() if model.compile else None,
-        "where": [_name(device), torch.get_num_threads()],
+        "where": [platform.node(), _name(device), torch.get_num_threads()],
         "versions": [torch.__version__, diffusers.__version__],
     }
 
@@ -109,7 +112,7 @@ def _measured(request: Request, largest: Pass, device: torch.device, clock: Cloc
     return Calibration(
         block=block,
         rest=max(0.0, whole - block),
-        blocks=int(request.configs.transformer["num_layers"]),
+        blocks=layers(request.configs.transformer),
         tokens=request.tokens(largest.frames),
         batch=largest.batch,
         operations=operations_of(request, largest),
@@ -185,7 +188,7 @@ def timed(compute: Callable[[], Any], clock: Clock, enough: float = ENOUGH, leas
 
 
 def _decode(request: Request, device: torch.device, clock: Clock) -> float:
-    """Seconds of the VAE for each operation: two latent frames of a small picture, and of larger ones as long as that is quick.
+    """Seconds of the VAE for each operation: three latent frames of a small picture, or of a larger one while that is quick.
 
     Small pictures fit into the caches of a CPU, so that the largest is the truest.
     """
@@ -196,10 +199,10 @@ def _decode(request: Request, device: torch.device, clock: Clock) -> float:
     scale, side = config.get("scale_factor_spatial") or 8, 64 if device.type == "cpu" else 256
     while True:
         high, wide = (min(side, pixels // scale * scale) for pixels in (settings.height, settings.width))
-        piece = torch.randn(1, config["z_dim"], 2, high // scale, wide // scale, device=device, dtype=dtype)
+        piece = torch.randn(1, config["z_dim"], 3, high // scale, wide // scale, device=device, dtype=dtype)
         spent = timed(lambda piece=piece: module.decode(piece, return_dict=False), clock, least=1)  # type: ignore[misc]
         if 4 * spent > 5 * ENOUGH or (high, wide) == (settings.height // scale * scale, settings.width // scale * scale):
-            return spent / vae.decode(config, 5, high, wide).flops
+            return spent / vae.decode(config, 9, high, wide).flops
         side *= 2
 
 

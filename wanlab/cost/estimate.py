@@ -6,7 +6,7 @@
 >>> how = ModelSettings(base_precision="bf16", load_device="cuda", force_offload=True, device_gib=24)
 >>> found = estimate(Request(clip, how, Configs.of(known("Wan2.1-T2V-14B"))))
 >>> found.fits, found.smallest_change
-(False, {'blocks_to_swap': 17})
+(False, {'blocks_to_swap': 14})
 """
 
 from __future__ import annotations

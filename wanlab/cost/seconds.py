@@ -47,6 +47,11 @@ class Flops:
         return self.linear + self.attention + self.cross
 
 
+def layers(config: Mapping[str, Any]) -> int:
+    """Blocks that a forward computes, with those that VACE has beside the others."""
+    return int(config["num_layers"]) + len(config.get("vace_layers") or ())
+
+
 def flops(config: Mapping[str, Any], tokens: int, image_tokens: int = 0) -> Flops:
     """Operations of a forward over so many tokens.
 
@@ -58,11 +63,11 @@ def flops(config: Mapping[str, Any], tokens: int, image_tokens: int = 0) -> Flop
     block = 2.0 * tokens * (6 * d * d + 2 * d * config["ffn_dim"]) + 4.0 * (TEXT_TOKENS + image_tokens) * d * d
     ends = 2.0 * tokens * patch * d * (config["in_channels"] + config["out_channels"])
     text = 2.0 * TEXT_TOKENS * (config["text_dim"] * d + d * d)
-    layers = config["num_layers"]
+    count = layers(config)
     return Flops(
-        linear=layers * block + ends + text,
-        attention=layers * 4.0 * tokens * tokens * d,
-        cross=layers * 4.0 * tokens * (TEXT_TOKENS + image_tokens) * d,
+        linear=count * block + ends + text,
+        attention=count * 4.0 * tokens * tokens * d,
+        cross=count * 4.0 * tokens * (TEXT_TOKENS + image_tokens) * d,
     )
 
 

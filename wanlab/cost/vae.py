@@ -59,14 +59,19 @@ def encode(config: Mapping[str, Any], frames: int, height: int, width: int, size
 @lru_cache(maxsize=256)
 def _decode(vae: Vae, frames: int, height: int, width: int, size: int) -> Pass:
     shape = vae.z, 1, height // vae.scale, width // vae.scale
-    return _pieces(vae.decoder, shape, shape, (frames - 1) // 4 + 1, size, again=2 if vae.patch > 1 else 1)
+    pieces = (frames - 1) // 4 + 1
+    done = _pieces(vae.decoder, shape, shape, pieces, size, again=2 if vae.patch > 1 else 1)
+    return replace(done, flops=done.flops + 2.0 * vae.z * pieces * _count(shape))  # the convolution before it, of one pixel
 
 
 @lru_cache(maxsize=256)
 def _encode(vae: Vae, frames: int, height: int, width: int, size: int) -> Pass:
     shape = vae.channels, 1, height // vae.patch, width // vae.patch
-    done = _pieces(vae.encoder, shape, (shape[0], 4, *shape[2:]), (frames - 1) // 4 + 1, size, again=1)
-    return replace(done, peak=done.peak + (3 * frames * height * width * size if vae.patch > 1 else 0))
+    pieces = (frames - 1) // 4 + 1
+    done = _pieces(vae.encoder, shape, (shape[0], 4, *shape[2:]), pieces, size, again=1)
+    folded = 3 * frames * height * width * size if vae.patch > 1 else 0
+    ends = 2.0 * (2 * vae.z) ** 2 * pieces * (height // vae.scale) * (width // vae.scale)
+    return Pass(done.peak + folded, done.flops + ends)
 
 
 def _tiled(one: Callable[[int, int], Pass], height: int, width: int, tiles: Tiles, kept: float, joined: int) -> Pass:

@@ -7,20 +7,23 @@ without its files.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from wanlab.errors import ModelError
+from wanlab.errors import ModelError, SettingsError
 from wanlab.names import digest
 from wanlab.quantize.kinds import FILE_KINDS, KINDS
-from wanlab.settings import ModelSettings
+from wanlab.settings import ModelSettings, Settings, declared
 from wanlab.skips import Facts
 from wanlab.tiny import lora_path, tiny_path
+from wanlab.weights.headers import read_header
 from wanlab.weights.inspection import Inspection, inspect_checkpoint
 from wanlab.weights.registry import Known, all_known, find_known
 from wanlab.weights.time_layers import read_time_embedding
@@ -36,6 +39,7 @@ _OFFICIAL_GROUPS: dict[str, dict[str, Any]] = {
     "slg": {"blocks": "9"},
 }
 _SHAPE = ("num_attention_heads", "num_layers", "in_channels", "image_dim", "pos_embed_seq_len", "vace_layers")
+_FILES = (".safetensors", ".gguf", ".pth", ".pt", ".ckpt", ".bin")  # endings of files, not of names on the hub
 _NEEDED = ("transformer", "text_encoder", "tokenizer", "vae")
 _SEEING = ("image_encoder", "image_processor")
 
@@ -140,14 +144,16 @@ def find(asked: str | ModelSettings) -> Checkpoint:
         return _of_file(path, settings)
     listed = find_known(name)
     hub = listed.hub if listed else name
-    if hub.count("/") != 1 or hub.startswith((".", "/", "~")):
-        published = ", ".join(one.name for one in all_known() if one.runs)
+    if hub.count("/") != 1 or hub.startswith((".", "/", "~")) or path.suffix in _FILES:
+        published = [one.name for one in all_known() if not _why_not(one)]
+        near = difflib.get_close_matches(name, ["tiny", "tiny-i2v", *published], n=1)
         raise ModelError(
-            f"model is {name!r}; there is no such folder or file. Give tiny, tiny-i2v, a folder, a .safetensors or .gguf file, "
-            f"one of {published}, or a hub name such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
+            f"model is {name!r}; there is no such folder or file{f', did you mean {near[0]}?' if near else '.'} Give tiny, "
+            f"tiny-i2v, a folder, a .safetensors or .gguf file, one of {', '.join(published)}, or a hub name such as "
+            "Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
         )
-    if listed and not listed.runs:
-        raise ModelError(f"model is {name!r}; {listed.why_not}")
+    if listed and _why_not(listed):  # before it is downloaded
+        raise ModelError(f"model is {name!r}; {_why_not(listed)}.")
     return _with_parts(_of_folder(_download(hub), name), settings)
 
 
@@ -201,6 +207,36 @@ def lora_file(name: str) -> Path:
     if not path.is_file():
         raise ModelError(f"loras has {name!r}; there is no such file. Give a .safetensors file, tiny-four-steps or tiny-style.")
     return path
+
+
+@cache
+def lora_defaults(name: str) -> Mapping[str, Any]:
+    """The settings of a run that suit a LoRA, as its file says: {} if it says nothing that can be understood."""
+    told = read_header(lora_file(name)).metadata.get("wanlab", "")
+    with contextlib.suppress(ValueError):
+        found = json.loads(told or "{}")
+        known = {name: value for name, value in dict(found).items() if name in declared()}
+        with contextlib.suppress(SettingsError):
+            Settings().but(known)
+            return known
+    return {}
+
+
+def _why_not(listed: Known) -> str:
+    """Why wanlab cannot run a published checkpoint, "" if it can."""
+    if listed.transformers > 1:
+        return "it has two transformers (Wan2.2), and wanlab runs Wan2.1 models so far"
+    return f"it is {listed.why_not}" if listed.why_not else _not_run(listed.transformer)
+
+
+def _not_run(transformer: Mapping[str, Any]) -> str:
+    """Why wanlab cannot run a transformer with this configuration, "" if it can."""
+    if transformer.get("vace_layers"):
+        return "it is a VACE model, and wanlab runs text-to-video and image-to-video ones so far"
+    channels = int(transformer["in_channels"])
+    if channels not in (16, 36):
+        return f"it takes {channels} input channels, and wanlab runs text-to-video (16) and image-to-video models (36) so far"
+    return ""
 
 
 def _content(file: Path) -> str:
@@ -258,7 +294,9 @@ def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
     if found.kind != "transformer":
         raise ModelError(f"model is {str(file)!r}; {found.summary} Give a transformer.")
     if not found.runs:
-        raise ModelError(f"model is {str(file)!r}; {found.summary} {found.why_not}")
+        raise ModelError(f"model is {str(file)!r}; {found.summary}")
+    if _not_run(found.config):
+        raise ModelError(f"model is {str(file)!r}; {_not_run(found.config)}.")
     whole = Checkpoint(file.as_posix(), {"transformer": file}, {"transformer": found.config}, _kind(found.precision))
     return _with_parts(whole, settings)
 

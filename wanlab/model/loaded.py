@@ -114,13 +114,14 @@ class Loaded:
 
 
 @torch.inference_mode(False)  # weights made in inference mode could not be moved later
-def load(found: Checkpoint, settings: ModelSettings, scratch: Path) -> Loaded:
+def load(found: Checkpoint, settings: ModelSettings, loras: LoraSet, scratch: Path, reader: Reader | None = None) -> Loaded:
     """The transformer of a checkpoint as these settings want it. Raises ModelError and SettingsError.
 
-    What waits on the disk and is in no file as it is wanted is written to nameless files in `scratch`.
+    What waits on the disk and is in no file as it is wanted is written to nameless files in `scratch`. With a `reader` tensors
+    are what it reads, and not those of the checkpoint's files.
     """
-    device, loras = torch.device(settings.load_device), lora_set(settings)
-    filling = Filling(Reader.of(found.parts["transformer"]), found.transformer, settings, loras)
+    device = torch.device(settings.load_device)
+    filling = Filling(reader or Reader.of(found.parts["transformer"]), found.transformer, settings, loras)
     loaded = Loaded(filling.transformer, settings)
     loaded.lora_report = loras.check(filling.shapes) if settings.loras else None
     chosen = spread(len(loaded.transformer.blocks), settings.blocks_to_swap)

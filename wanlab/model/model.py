@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel, UMT5EncoderModel
 
 from wanlab.errors import SettingsError
+from wanlab.lora.apply import LoraSet
 from wanlab.lora.report import Report as LoraReport
 from wanlab.lora.report import Sizes, measure
 from wanlab.model import checkpoint, parts
 from wanlab.model.attention import Available, availability
-from wanlab.model.compiling import Compiles
+from wanlab.model.compiling import Compiles, conflicts
 from wanlab.model.embeddings import EmbeddingStore
 from wanlab.model.loaded import Loaded, load, lora_set
 from wanlab.model.loading import DTYPES, Weights
@@ -32,9 +33,11 @@ from wanlab.names import digest
 from wanlab.placement.moving import resting
 from wanlab.placement.swap import BlockSwap
 from wanlab.placement.timeline import Timeline
+from wanlab.quantize.formats import unavailable
 from wanlab.quantize.report import Report, compare_kinds, quantization_report
 from wanlab.settings import ModelSettings
 from wanlab.skips import Facts
+from wanlab.weights.parameters import parameter_shapes
 
 
 class Model:
@@ -45,6 +48,7 @@ class Model:
 
     def __init__(self, settings: ModelSettings, found: checkpoint.Checkpoint, folder: Path | None = None) -> None:
         self.settings, self.checkpoint, self.folder = settings, found, folder
+        self._checked = False  # whether check_loader found nothing
         self.device, self.dtype = torch.device(settings.load_device), DTYPES[settings.base_precision]
         encoder = digest(found.text_fingerprint, settings.base_precision) if folder else ""
         kept = EmbeddingStore(folder / "embeddings", encoder) if folder else None
@@ -78,9 +82,28 @@ class Model:
         """The VAE."""
         return self.frames.module
 
+    def check_loader(self) -> None:
+        """Raise SettingsError or ModelError for what would fail when the transformer is loaded, without reading its weights."""
+        if self._checked or "_loaded" in self.__dict__:
+            return
+        kind = self.settings.quantization
+        reason = (unavailable(kind, self.device) if kind != "disabled" else "") or ""
+        if reason:
+            raise SettingsError(f"quantization is {kind!r}, which {reason}; take another kind, such as fp8_e4m3fn_scaled.")
+        sentence = conflicts(self.settings)
+        if sentence:
+            raise SettingsError(sentence)
+        if self.settings.loras:
+            self._loras.check(parameter_shapes("transformer", self.checkpoint.transformer))
+        self._checked = True
+
+    @cached_property
+    def _loras(self) -> LoraSet:
+        return lora_set(self.settings)
+
     @cached_property
     def _loaded(self) -> Loaded:
-        return load(self.checkpoint, self.settings, (self.folder or Path(tempfile.gettempdir())) / "scratch")
+        return load(self.checkpoint, self.settings, self._loras, (self.folder or Path(tempfile.gettempdir())) / "scratch")
 
     @property
     def transformer(self) -> WanTransformer3DModel:
@@ -146,7 +169,7 @@ class Model:
 
     def lora_sizes(self) -> Sizes:
         """How large the changes of the LoRAs are beside the weights, by block."""
-        return measure(lora_set(self.settings), Weights(self.checkpoint.parts["transformer"]).get)
+        return measure(self._loras, Weights(self.checkpoint.parts["transformer"]).get)
 
     def set_loras(self, step: int, factor: float) -> None:
         """Give the LoRAs that are not merged their strengths on this step of the schedule, times a factor."""
@@ -170,15 +193,17 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def place(self, blocks_to_swap: int, tiled: bool) -> None:
-        """Swap so many blocks from now on, and decode in tiles or whole: what placement "auto" chose for a run."""
-        if blocks_to_swap != self.settings.blocks_to_swap:
-            self.settings = self.settings.but({"blocks_to_swap": blocks_to_swap})
-            if "_loaded" in self.__dict__ and self.settings.offload_device == "disk":
-                self.__dict__.pop("_loaded").unload()  # to be read again, into their new places
-            elif "_loaded" in self.__dict__:
-                self._loaded.swap_blocks(blocks_to_swap, self.settings.prefetch_blocks)
+    def place(self, settings: ModelSettings, tiled: bool) -> None:
+        """Place weights as these settings say from now on, which differ in what costs only, and decode in tiles or whole."""
+        moved = {name for name, value in settings.flat().items() if value != self.settings.flat().get(name)}
+        self.settings = self.text.settings = self.frames.settings = settings
         self.frames.tiled = tiled
+        if moved <= {"text_encoder_device"} or "_loaded" not in self.__dict__:
+            return
+        if moved == {"blocks_to_swap"} and settings.offload_device == "cpu":
+            self._loaded.swap_blocks(settings.blocks_to_swap, settings.prefetch_blocks)
+        else:  # to be read again, into their new places
+            self.__dict__.pop("_loaded").unload()
 
     def check(self, text: str, setting: str = "prompt") -> None:
         """Raise SettingsError for a text longer than the encoder reads (diffusers would cut it off silently)."""

@@ -74,16 +74,19 @@ def image_processor(found: Checkpoint) -> Any:
         from transformers import CLIPImageProcessorPil as Processor
     except ImportError:  # before transformers 5
         from transformers import CLIPImageProcessor as Processor
-    if "image_processor" not in found.parts:
-        return Processor()  # CLIP's own: 224 pixels, its mean and deviation
+    if "image_processor" not in found.parts:  # CLIP's own mean and deviation, and the size that this one was trained on
+        size = int(found.configs["image_encoder"].get("image_size", 224))
+        return Processor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     return Processor.from_pretrained(found.parts["image_processor"])
 
 
 def _filled(module: Any, path: Path, dtype: torch.dtype) -> Any:
     """A module that was built without memory, with the weights of a file; ModelError if one is missing or of another shape."""
     reader = Reader.of(path)
-    known = set(reader.names())
+    known, tied = set(reader.names()), set(getattr(module, "_tied_weights_keys", None) or ())  # UMT5's second name of shared
     for name, parameter in list(module.named_parameters()):
+        if name in tied:
+            continue
         if name not in known:
             raise ModelError(f"{path} lacks {name}; download it again, or take another file.")
         if reader.shape(name) != tuple(parameter.shape):

@@ -41,8 +41,6 @@ class TextEncoder:
         self.settings, self.dtype, self._load, self._load_tokenizer = settings, dtype, load, load_tokenizer
         self._kept, self._embeddings = kept, dict[str, Tensor]()
         self.device = torch.device(settings.load_device)
-        elsewhere = settings.text_encoder_device
-        self.computes_on = torch.device(elsewhere if elsewhere not in ("", "process") else settings.load_device)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -54,6 +52,12 @@ class TextEncoder:
         """The weights."""
         with torch.inference_mode(False):  # weights made in inference mode could not be moved later
             return self._load()
+
+    @property
+    def computes_on(self) -> torch.device:
+        """Where the weights are while they compute."""
+        elsewhere = self.settings.text_encoder_device
+        return self.device if elsewhere in ("", "process") else torch.device(elsewhere)
 
     @property
     def loaded(self) -> bool:
