@@ -58,4 +58,4 @@ class RandomReader(Reader):
         count = math.prod(shape)
         deviation = 0.05 if name.endswith("scale_shift_table") else math.prod(shape[1:]) ** -0.5
         numbers = self._normal.roll(zlib.crc32(name.encode()) % _BUFFER) * deviation
-        return numbers.repeat(-(-count // _BUFFER))[:count].reshape(shape).contiguous()
+        return numbers.repeat(-(-count // _BUFFER))[:count].clone().reshape(shape)  # cloned, so that the rest goes

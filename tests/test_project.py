@@ -49,7 +49,8 @@ LAYERS = (
     ("bench",),
     ("run",),
     ("lab",),
-    ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image"),
+    ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image", "tiny.lora_training"),
+    ("tiny.lora_steps", "tiny.lora_style"),
     ("tiny.train",),
 )
 LEVELS = {name: level for level, layer in enumerate(LAYERS) for name in layer}
@@ -93,7 +94,8 @@ WITH_TORCH = (
 TORCH_FREE_OF_THESE = ("tiny", "tiny.train", "quantize", "quantize.kinds", "quantize.drawing", "placement")
 
 IMPORT_NAMES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
-USED_BY_OTHERS = {"accelerate", "ftfy"}  # diffusers imports them if they are there
+USED_BY_OTHERS = {"ftfy"}  # diffusers imports it if it is there
+OPTIONAL = {"bitsandbytes", "gguf", "torchao"}  # the extra quant, imported where a kind needs it
 IN_A_KERNEL = {"IPython"}  # imported in a notebook only, where it is
 
 
@@ -230,12 +232,13 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     used = {full.partition(".")[0] for file in modules().values() for full in imports(file)}
     used -= {*sys.stdlib_module_names, *IN_A_KERNEL, "wanlab"}
     declared = {canonicalize_name(requirement.name) for requirement in requirements()} - USED_BY_OTHERS
-    assert used == {IMPORT_NAMES.get(name, name) for name in declared}
+    assert used - OPTIONAL == {IMPORT_NAMES.get(name, name) for name in declared}
+    assert {canonicalize_name(one.name) for one in requirements("quant")} - declared == OPTIONAL
 
 
 def test_constraints_pin_what_is_declared_within_its_ranges() -> None:
     pinned = pins()
-    wanted = requirements("lab", "test")
+    wanted = requirements("lab", "test", "quant")
     assert {canonicalize_name(requirement.name) for requirement in wanted} <= set(pinned)
     outside = [str(one) for one in wanted if not one.specifier.contains(pinned[canonicalize_name(one.name)])]
     assert not outside

@@ -236,6 +236,8 @@ def _not_run(transformer: Mapping[str, Any]) -> str:
     channels = int(transformer["in_channels"])
     if channels not in (16, 36):
         return f"it takes {channels} input channels, and wanlab runs text-to-video (16) and image-to-video models (36) so far"
+    if channels == 36 and not transformer.get("image_dim"):
+        return "it is an image-to-video model without image encoder (Wan2.2), and wanlab runs Wan2.1 models so far"
     return ""
 
 
