@@ -18,6 +18,7 @@ from wanlab.__main__ import main
 from wanlab.knobs import LAB_FOLDER
 from wanlab.log import RunLog
 from wanlab.settings import Settings
+from wanlab.tiny import tiny_path
 
 SMALL = ["--steps", "2", "--frames", "5", "--width", "32", "--height", "32", "--device", "cpu"]
 
@@ -80,6 +81,24 @@ def test_what_is_wrong_is_said_in_a_sentence_before_anything_is_made(
     assert os.listdir() == ["file"]
 
 
+def test_a_plan_of_a_published_model_needs_no_files(capsys: pytest.CaptureFixture[str]) -> None:
+    said = Said(capsys, "plan", "--model", "Wan2.1-T2V-14B", "--device_gib", "24", "--force_offload", "--frames", "81")
+    assert said.status == 0
+    assert "denoise 30.20 GiB" in said.out
+    assert "fits in 24 GB: no; the smallest change that does: blocks_to_swap 14" in said.out
+
+
+def test_a_file_of_weights_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said = Said(capsys, "inspect", Path(tiny_path()) / "vae")
+    assert said.status == 0
+    assert said.out.startswith("This is a VAE (of Wan2.1")
+    assert "give it as vae=" in said.out
+    (tmp_path / "a.pth").write_bytes(b"PK")
+    said = Said(capsys, "inspect", tmp_path / "a.pth")
+    assert said.status == 2
+    assert "pickle" in said.err
+
+
 def test_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     said = Said(capsys, "--version")
     assert said.status == 0
@@ -98,6 +117,8 @@ for words, unwanted in [
     (["settings", "--markdown"], {"pandas", "numpy", "psutil"}),
     (["--version"], {"pandas", "numpy", "psutil"}),
     (["run", "--steps", "0"], {"pandas", "numpy"}),
+    (["inspect", sys.argv[2]], {"pandas"}),
+    (["plan", "--model", "Wan2.1-T2V-14B", "--device_gib", "24"], set()),
     (["log", "--lab", sys.argv[1]], set()),
 ]:
     with contextlib.suppress(SystemExit):
@@ -110,7 +131,9 @@ for words, unwanted in [
 
 def test_help_settings_and_log_need_no_torch(tmp_path: Path) -> None:
     add(tmp_path)
-    ended = subprocess.run([sys.executable, "-c", LIGHT, tmp_path], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", LIGHT, tmp_path, Path(tiny_path()) / "vae"], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
 
 
@@ -238,10 +261,12 @@ def test_a_run_is_made_written_reused_planned_listed_and_trimmed(capsys: pytest.
     assert sorted(file.name for file in out.parent.iterdir()) == ["x.gif", "x.gif.json"]
     assert not list(lab.glob("runs/*/clip*"))
 
-    assert Said(capsys, *words, "--plan").out.split() == [
-        *("steps", "steps_reused", "model_calls", "window_passes", "work"),
-        *("2", "2", "0", "0", "0"),
-    ]
+    planned = Said(capsys, *words, "--plan").out.splitlines()
+    names = ["steps", "steps_reused", "model_calls", "window_passes", "work"]
+    assert planned[0].split()[:5] == names
+    assert planned[1].split()[:5] == ["2", "2", "0", "0", "0"]
+    assert planned[2].startswith("encode text 0.0")
+    assert planned[3].startswith("fits in ")
     again = Said(capsys, *words)
     assert "2 of 2 steps reused" in again.out
     assert Path(again.out.splitlines()[0]).parent.parent == lab / "runs"

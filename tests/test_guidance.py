@@ -18,8 +18,8 @@ from wanlab.errors import ModelError, SettingsError
 from wanlab.groups import NagSettings, SlgSettings
 from wanlab.guidance import cfg
 from wanlab.latents import clean
-from wanlab.model.model import TOKENS, Model
-from wanlab.outline import Outline
+from wanlab.model.model import Model
+from wanlab.outline import TEXT_TOKENS, Outline
 from wanlab.settings import Settings
 from wanlab.techniques.apg import Apg, limited, projected
 from wanlab.techniques.cfg_zero import CfgZero, fitted
@@ -208,7 +208,7 @@ def test_nag_adds_what_is_read_from_an_image_untouched(model: Model, small: Make
     attention = WanAttention(
         32, heads=2, dim_head=16, added_kv_proj_dim=32, cross_attention_dim_head=16, processor=WanAttnProcessor()
     )
-    queries, image, texts = noise(1, 6, 32), noise(1, 5, 32, seed=1), noise(2, TOKENS, 32, seed=2)
+    queries, image, texts = noise(1, 6, 32), noise(1, 5, 32, seed=1), noise(2, TEXT_TOKENS, 32, seed=2)
     reading = copy.deepcopy(attention)
     reading.to_out[0] = torch.nn.Identity()
     whole = reading(queries, torch.cat([image, texts[:1]], 1))

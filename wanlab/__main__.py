@@ -23,6 +23,7 @@ from wanlab.settings import ModelSettings, Settings, check_name, declared
 if TYPE_CHECKING:
     import pandas
 
+    from wanlab.plans import Plan
     from wanlab.run import Run
 
 _PEAKS = {"peak_vram_gib": "on the GPU", "peak_rss_gib": "of the process"}
@@ -161,9 +162,7 @@ def _run(given: argparse.Namespace) -> None:
     lab = Lab(given.lab, **model)
     settings = lab.settings.but(changes)
     if given.plan:
-        table = lab.plan(settings).table()
-        columns = [str(name) for name in table]
-        _print_table(columns, _rows(table, columns))
+        _tell(lab.plan(settings))
         return
     run = lab.run(settings, fresh=given.fresh)
     _report(run, None if given.out is None else run.clip.save(given.out))
@@ -172,12 +171,16 @@ def _run(given: argparse.Namespace) -> None:
 def _plan(given: argparse.Namespace) -> None:
     from wanlab.planning import plan
 
-    found = plan(changes_from(given), **changes_from(given, ModelSettings))
-    table = found.table()
+    _tell(plan(changes_from(given), **changes_from(given, ModelSettings)))
+
+
+def _tell(plan: Plan) -> None:
+    """Print a plan: its table, the memory of its stages, and whether it fits."""
+    table = plan.table()
     columns = [str(name) for name in table]
     _print_table(columns, _rows(table, columns))
-    print(", ".join(f"{stage} {gib:.2f} GiB" for stage, gib in found.stages.items()))
-    print(_plain(f"{found.verdict}."))
+    print(", ".join(f"{stage} {gib:.2f} GiB" for stage, gib in plan.stages.items()))
+    print(_plain(f"{plan.verdict}."))
 
 
 def _inspect(given: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wanlab.checks import check
 from wanlab.cost.estimate import Estimate, estimate
 from wanlab.cost.fits import auto_placement, smallest_change, told
@@ -101,7 +103,14 @@ class Bench:
         return replace(run, estimate=self._estimate(run, settings))
 
     def _estimate(self, run: PlannedRun, settings: ModelSettings) -> Estimate:
-        return estimated(self.checkpoint, settings, calibration=self._calibration)(run)
+        return estimated(self.checkpoint, self._sized(settings), calibration=self._calibration)(run)
+
+    def _sized(self, settings: ModelSettings) -> ModelSettings:
+        """The settings with the memory of the GPU that is here, if they do not say how much may be used."""
+        device = torch.device(settings.load_device)
+        if settings.device_gib is not None or device.type != "cuda" or not torch.cuda.is_available():
+            return settings
+        return settings.but({"device_gib": torch.cuda.mem_get_info(device)[1] / 2**30})
 
     def _calibration(self, request: Request) -> Calibration | None:
         """What was measured before for such a request on this machine; None if nothing was."""
@@ -142,7 +151,7 @@ class Bench:
 
     def _request(self, timeline: Timeline, settings: ModelSettings) -> Request:
         run = planned(self.facts, timeline, {}, self.store.__contains__, set())
-        return request_of(self.checkpoint, settings, run)
+        return request_of(self.checkpoint, self._sized(settings), run)
 
     @property
     def model_id(self) -> str:

@@ -285,7 +285,8 @@ class ModelSettings(Asked):
     )
     placement: Literal["manual", "auto"] = knob(
         "manual",
-        "auto: choose blocks_to_swap, force_offload and vae_tiling for each run, so that it fits with the least slowdown.",
+        "auto: choose for each run what has to wait elsewhere (blocks_to_swap, force_offload, text_encoder_device, on a CPU "
+        "offload_device), and if nothing else does it vae_tiling, so that it fits with the least slowdown.",
         affects="cost",
     )
     device_gib: float | None = knob(

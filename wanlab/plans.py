@@ -20,7 +20,6 @@ from wanlab.errors import SettingsError
 from wanlab.names import earlier_round, step_names
 from wanlab.outline import BOTH, Call, Outline, work
 from wanlab.schedule import Grid
-from wanlab.show.plan import label_of
 from wanlab.skips import Facts
 from wanlab.timeline import Timeline
 
@@ -275,6 +274,7 @@ class Plan:
     def show_memory(self) -> Figure:
         """Draw the memory of each stage beside that of the device, by what takes it."""
         from wanlab.show.memory import draw_memory
+        from wanlab.show.plan import label_of
 
         return draw_memory([(label_of(run), run.estimate) for run in self.runs if run.estimate is not None])
 
@@ -289,10 +289,23 @@ class Plan:
         return f"Plan({len(self.runs)} runs, {steps} steps, {self.steps_reused} reused, {calls}{cost})"
 
     def _repr_html_(self) -> str:
-        drawing = io.StringIO()
-        self.show().savefig(drawing, format="svg")
-        picture = drawing.getvalue()
-        return picture[picture.index("<svg") :] + self.table().astype(object).fillna("").to_html(index=False)
+        table = self.table().astype(object).fillna("").to_html(index=False)
+        costs = [run.estimate for run in self.runs if run.estimate is not None]
+        if not costs:
+            return _svg(self.show()) + table
+        from wanlab.show.page import esc
+
+        told = f"<p>{esc(self.verdict)}.</p>"
+        # On a device with plenty of room the bars would be too short to see.
+        near = any(one.device_gib is not None and one.peak_gib > 0.05 * one.device_gib for one in costs)
+        return _svg(self.show()) + table + told + (_svg(self.show_memory()) if near else "")
+
+
+def _svg(figure: Figure) -> str:
+    drawing = io.StringIO()
+    figure.savefig(drawing, format="svg")
+    picture = drawing.getvalue()
+    return picture[picture.index("<svg") :]
 
 
 def _cost(estimate: Estimate | None) -> dict[str, Any]:

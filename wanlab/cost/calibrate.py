@@ -58,16 +58,28 @@ def calibrate(request: Request, folder: Path | None = None, clock: Clock | None 
     device = torch.device(request.model.load_device)
     calls = request.calls or passes_of(request.settings)  # of a run whose steps are all stored, those that it would make
     largest = max(calls, key=lambda one: one.frames * one.batch)
-    key = digest(_circumstances(request, largest, device))
-    known = _read(folder)
+    asked = _circumstances(request, largest, device)
+    key, known = digest(asked), _read(folder)
     if key in known:
-        return Calibration(**known[key])
+        return Calibration(**known[key]["measured"])
     measured = _measured(request, largest, device, clock or (lambda: device_clock(device)))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({**_read(folder), key: asdict(measured)}, indent=1)
+        content = json.dumps({**_read(folder), key: {"of": asked, "measured": asdict(measured)}}, indent=1)
         write_whole(folder / FILE, content.encode())
     return measured
+
+
+def calibrated(request: Request, folder: Path) -> Calibration | None:
+    """What was measured before in the same circumstances, or else for a clip of another size; None if nothing was."""
+    if not request.calls:
+        return None
+    largest = max(request.calls, key=lambda one: one.frames * one.batch)
+    asked, known = _circumstances(request, largest, torch.device(request.model.load_device)), _read(folder)
+    if digest(asked) in known:
+        return Calibration(**known[digest(asked)]["measured"])
+    alike = [one for one in known.values() if {**one["of"], "size": 0} == {**asked, "size": 0}]
+    return Calibration(**alike[-1]["measured"]) if alike else None
 
 
 def _read(folder: Path | None) -> dict[str, Any]:

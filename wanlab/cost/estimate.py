@@ -26,13 +26,17 @@ __all__ = ["Configs", "Estimate", "Request", "estimate"]
 class Estimate:
     """What a run takes.
 
-    `stages` are GiB at the peak of each stage, `weights` GiB of each part of the model on the device, `residency` where
+    `stages` are GiB at the peak of each stage, `held` those of them that are weights; `device_gib` is what there is, with
+    `margin_gib` to be left free. `weights` are GiB of each part of the model on the device, `residency` where
     each block is ("device" or "swapped"), `host_gib` what waits in the computer's memory for a GPU. `stretch` says
     which part of a block sets the transformer's peak. `seconds` are by stage, `swap` what block swap is in a call.
     `fits`, `smallest_change` and `verdict`: see `wanlab.cost.fits.Verdict`. `notes` are sentences for people.
     """
 
     stages: Mapping[str, float]
+    held: Mapping[str, float]
+    device_gib: float | None
+    margin_gib: float
     weights: Mapping[str, float]
     residency: tuple[str, ...]
     host_gib: float
@@ -71,6 +75,9 @@ def estimate(request: Request, calibration: Calibration | None = None) -> Estima
     swapping = swap(request, largest, calibration) if largest and request.swapped else None
     return Estimate(
         stages={name: held / memory.GIB for name, held in memory.stages(request).items()},
+        held={name: held / memory.GIB for name, held in memory.held(request).items()},
+        device_gib=request.device_gib,
+        margin_gib=request.model.margin_gib,
         weights={
             "transformer": found.transformer / memory.GIB,
             "text_encoder": found.text_encoder / memory.GIB,

@@ -57,7 +57,7 @@ def verdict(request: Request) -> Verdict:
     found, room = fits(request), request.device_gib
     if found is None or room is None:
         return Verdict(None, None, (), "How much memory the device has is not known; set device_gib.")
-    begin = f"fits in {room:g} GB: "
+    begin = f"fits in {room:.3g} GB: "
     if found:
         return Verdict(True, {}, (), begin + "yes")
     alone = [change for change in (kind(request) for kind in KINDS) if change is not None]

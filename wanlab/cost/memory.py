@@ -116,6 +116,16 @@ def stages(request: Request) -> Mapping[str, int]:
     return found
 
 
+def held(request: Request) -> Mapping[str, int]:
+    """Bytes of weights in each stage, of which `stages` has all."""
+    found = weights(request)
+    together = not request.model.force_offload or request.on_cpu
+    own = {ENCODE_TEXT: found.text_encoder, LOAD: found.transformer, DENOISE: found.transformer, DECODE: found.vae}
+    own[ENCODE_IMAGE] = max(found.vae, found.image_encoder)
+    aside = {ENCODE_TEXT: _visits(request)}
+    return {stage: (found.all if together else own[stage]) + aside.get(stage, 0) for stage in stages(request)}
+
+
 def denoising(request: Request) -> int:
     """Bytes of the hungriest call of the transformer, with what caches keep."""
     if not request.calls:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -120,9 +121,7 @@ class Filling:
         return torch.float32 if kept_in_fp32(name) else self.base
 
     def _packed(self, name: str, kind: str) -> Packed:
-        read = self.reader.read(name)
-        if isinstance(read, Tensor) and read.dtype in _PLAIN_FP8:
-            read = Packed(_PLAIN_FP8[read.dtype], (read.shape[0], read.shape[1]), {"weight": read})
+        read = _as_packed(self.reader.read(name))
         if isinstance(read, Packed):
             if self.loras.touches(name):
                 raise SettingsError(
@@ -157,6 +156,13 @@ class Filling:
         return self.transformer.get_submodule(_parent(name))
 
 
+def _as_packed(read: Any) -> Any:
+    """Plain fp8, which a reader gives as a tensor, as a `Packed` too; others as they are."""
+    if isinstance(read, Tensor) and read.dtype in _PLAIN_FP8:
+        return Packed(_PLAIN_FP8[read.dtype], (read.shape[0], read.shape[1]), {"weight": read})
+    return read
+
+
 def _hollow(kind: str, shape: tuple[int, ...], parts: Mapping[str, TensorEntry]) -> Packed:
     """A quantized weight without memory, of the parts that these places hold."""
     rows, columns = shape
@@ -187,8 +193,14 @@ class Weights(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         self._reader = Reader.of(path)
-        names = self._reader.names()
-        self._names = [n for n in names if is_quantized(n, self._reader.shape(n)) and not self._reader.kind(n)]
+        self._all = [name for name in self._reader.names() if is_quantized(name, self._reader.shape(name))]
+        self._names = [name for name in self._all if not self._reader.kind(name)]
+
+    def quantized(self) -> Iterator[tuple[str, Packed]]:
+        """Those that are quantized in the file, by name."""
+        for name in self._all:
+            if self._reader.kind(name):
+                yield name, _as_packed(self._reader.read(name))
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:

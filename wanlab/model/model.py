@@ -34,7 +34,8 @@ from wanlab.placement.moving import resting
 from wanlab.placement.swap import BlockSwap
 from wanlab.placement.timeline import Timeline
 from wanlab.quantize.formats import unavailable
-from wanlab.quantize.report import Report, compare_kinds, quantization_report
+from wanlab.quantize.kinds import KINDS
+from wanlab.quantize.report import Report, compare_kinds, quantization_report, stored_report
 from wanlab.settings import ModelSettings
 from wanlab.skips import Facts
 from wanlab.weights.parameters import parameter_shapes
@@ -158,9 +159,10 @@ class Model:
         weights = Weights(self.checkpoint.parts["transformer"])
         if kinds:
             return compare_kinds(weights, kinds)
-        if self.settings.offload_device == "disk" and self.blocks_swapped:  # of which the blocks are not in memory
-            return compare_kinds(weights, [self.settings.quantization])
-        return quantization_report(self.transformer, weights.__getitem__)
+        if self.settings.offload_device == "disk" and self.blocks_swapped:  # these blocks are not in memory
+            asked = self.settings.quantization
+            return compare_kinds(weights, [asked]) if weights and asked in KINDS else stored_report(weights.quantized())
+        return quantization_report(self.transformer, weights.get)
 
     @property
     def lora_report(self) -> LoraReport | None:

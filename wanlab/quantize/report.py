@@ -95,15 +95,20 @@ class Report:
         return svg[svg.index("<svg") :] + self.summary().to_html(index=False, float_format="{:.4g}".format)
 
 
-def quantization_report(transformer: nn.Module, reference: Callable[[str], Tensor] | None = None) -> Report:
+def quantization_report(transformer: nn.Module, reference: Callable[[str], Tensor | None] | None = None) -> Report:
     """What the quantized layers of this transformer have lost.
 
     `reference` gives the weight before it was quantized, by diffusers name ("blocks.0.attn1.to_q.weight"), say from the
-    checkpoint. Without it sizes and ranges are known, and errors are NaN. Layers of torchao and bitsandbytes are not looked
+    checkpoint, or None. Without it sizes and ranges are known, and errors are NaN. Layers of torchao and bitsandbytes are not looked
     into.
     """
     found = ((name, layer) for name, layer in transformer.named_modules() if isinstance(layer, QuantizedLinear))
     return Report(tuple(_measure(name, layer.packed, reference and reference(f"{name}.weight")) for name, layer in found))
+
+
+def stored_report(stored: Iterable[tuple[str, Packed]]) -> Report:
+    """Sizes and ranges of weights as a file has them, by diffusers name; what they have lost is not known, so errors are NaN."""
+    return Report(tuple(_measure(name.removesuffix(".weight"), packed, None) for name, packed in stored))
 
 
 def compare_kinds(source: nn.Module | Mapping[str, Tensor], kinds: Sequence[str]) -> Report:
