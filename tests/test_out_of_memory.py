@@ -87,9 +87,13 @@ def test_placement_auto_fits_a_run_into_the_memory_that_is_given(tmp_path: Path)
     room = round(plan.peak_vram_gib * 0.97, 4)
     asked = {"device_gib": room, "margin_gib": 0.0, "load_device": "cpu"}
     tight = Lab(tmp_path / "b", placement="auto", **asked)
-    assert tight.plan("a red circle", **SMALL).fits is False
+    assert Lab(tmp_path / "e", **asked).plan("a red circle", **SMALL).fits is False
+    planned = tight.plan("a red circle", **SMALL)
+    assert planned.fits
     run = tight.run("a red circle", SMALL)
     assert tight.model.blocks_swapped > 0
+    assert planned.runs[0].estimate
+    assert "placement auto chooses" in planned.runs[0].estimate.notes[0]
     assert run.facts["model"]["blocks_to_swap"] == tight.model.blocks_swapped
     placed = {name: run.facts["model"][name] for name in ("blocks_to_swap", "offload_device", "text_encoder_device")}
     assert Lab(tmp_path / "c", **asked, **placed).plan("a red circle", **SMALL).fits

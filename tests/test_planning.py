@@ -96,6 +96,16 @@ def test_calibration_is_kept_in_the_lab_and_tells_seconds_of_other_sizes_too(tmp
     assert other.seconds["denoise"] > after.seconds["denoise"]
 
 
+def test_a_dry_run_of_the_real_classes_agrees_with_the_formulas() -> None:
+    table = wl.dry_run({"frames": 33}, model="Wan2.1-T2V-1.3B", quantization="int8")
+    for kind in ("work", "weights"):
+        assert table[f"{kind}_gib"].tolist() == pytest.approx(table[f"{kind}_by_formula"].tolist(), rel=0.02)
+    tokens = 9 * 30 * 52
+    linear = 30 * 2 * tokens * (6 * 1536**2 + 2 * 1536 * 8960)
+    assert table.loc["denoise", "teraflops"] == pytest.approx((linear + 30 * 4 * tokens**2 * 1536) / 1e12, rel=0.03)
+    assert wl.dry_run().loc["decode", "work_gib"] < 0.1  # the tiny model's
+
+
 @pytest.mark.parametrize(
     ("how", "error", "sentence"),
     [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab, compare, join
     from wanlab.log import RunLog
-    from wanlab.planning import plan
+    from wanlab.planning import dry_run, plan
     from wanlab.plans import Plan
     from wanlab.run import Run
     from wanlab.settings import ClipSettings, ModelSettings, Settings
@@ -39,6 +39,7 @@ _HOMES = {
     "SettingsError": "errors",
     "WanlabError": "errors",
     "compare": "lab",
+    "dry_run": "planning",
     "inspect_checkpoint": "weights.inspection",
     "join": "lab",
     "plan": "planning",
@@ -60,6 +61,7 @@ __all__ = [
     "SettingsError",
     "WanlabError",
     "compare",
+    "dry_run",
     "inspect_checkpoint",
     "join",
     "plan",

@@ -23,8 +23,7 @@ def check(timeline: Timeline, checkpoint: Checkpoint, inputs: Inputs, facts: Fac
     """Raise SettingsError, in one sentence, for what this model, loaded so, cannot do with these settings and inputs."""
     settings = timeline.settings
     _check_loader(loader, checkpoint)
-    for start in (0, *(at for at, _ in timeline.forks)):
-        _check_loras(timeline.at(start), loader)
+    _check_loras(timeline, loader)
     _check_images(settings, checkpoint, inputs)
     _check_samples(settings, inputs)
     _check_sections(timeline)
@@ -41,12 +40,13 @@ def _check_loader(loader: ModelSettings, checkpoint: Checkpoint) -> None:
         )
 
 
-def _check_loras(settings: Settings, loader: ModelSettings) -> None:
-    if settings.lora_strength != 1 and all(lora.merge for lora in loader.loras):
+def _check_loras(timeline: Timeline, loader: ModelSettings) -> None:
+    settings = timeline.settings
+    strange = [at.lora_strength for at in map(timeline.at, range(len(timeline))) if at.lora_strength != 1]
+    if strange and all(lora.merge for lora in loader.loras):
         reason = "all LoRAs are merged into the weights" if loader.loras else "the model has no LoRA"
         raise SettingsError(
-            f"lora_strength is {settings.lora_strength}, but {reason}; give wl.Lab(loras=[...]) without merge, or leave it at "
-            "1."
+            f"lora_strength is {strange[0]}, but {reason}; give wl.Lab(loras=[...]) without merge, or leave it at 1."
         )
     for index, lora in enumerate(loader.loras):
         if isinstance(lora.strength, tuple) and len(lora.strength) != settings.steps:

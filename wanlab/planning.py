@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from wanlab.cost.estimate import Estimate, estimate
+from wanlab.cost.fits import auto_placement, told
 from wanlab.cost.request import Configs, Request
 from wanlab.cost.seconds import Calibration
 from wanlab.model.checkpoint import Checkpoint, described, facts_of
@@ -13,6 +15,9 @@ from wanlab.model_settings import ModelSettings
 from wanlab.plans import Plan, PlannedRun, make_plan
 from wanlab.settings import Settings
 from wanlab.timeline import Timeline
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def plan(
@@ -46,6 +51,45 @@ def plan(
     return Plan(tuple(runs))
 
 
+def dry_run(settings: Settings | Mapping[str, Any] | str | None = None, *, model: str = "tiny", **how: Any) -> pandas.DataFrame:
+    """The real classes run on tensors without memory: exact bytes and operations, beside those of the plan's formulas.
+
+    Takes settings as `plan` does, and some seconds, whatever the size; needs torch, but no weights and no GPU. A row each for a
+    pass of the transformer and for decoding the clip whole: GiB of work and of weights, in the dry run and by formula, and
+    teraflops of one pass.
+    """
+    import pandas
+
+    from wanlab.cost import activations, parts, vae
+    from wanlab.cost.dry_run import dry_run_transformer, dry_run_vae
+
+    made = plan(settings, model=model, **how)
+    loader = ModelSettings().but({"model": str(model), **_usual(str(model)), **how})
+    request = request_of(described(loader), loader, made.runs[0])
+    largest = max(request.calls, key=lambda one: one.frames * one.batch)
+    clip, configs, spatial = request.settings, request.configs, request.configs.vae.get("scale_factor_spatial") or 8
+    latents = (largest.frames, clip.height // spatial, clip.width // spatial)
+    run = dry_run_transformer(
+        configs.transformer,
+        latents,
+        loader.base_precision,
+        request.kind,
+        batch=largest.batch,
+        image_tokens=request.image_tokens,
+    )
+    decoded = dry_run_vae(configs.vae, "decode", clip.frames, clip.height, clip.width, loader.vae_precision)
+    formula = vae.decode(configs.vae, clip.frames, clip.height, clip.width, parts.SIZES[loader.vae_precision])
+    vae_bytes = parts.part("vae", configs.vae, loader.vae_precision)
+    work = activations.forward(configs.transformer, request.work(largest), request.weights if request.kind else None)
+    gib = 2**30
+    rows = {
+        "denoise": [run.peak / gib, max(work.values()) / gib, run.weights / gib, request.weights.whole / gib, run.flops / 1e12],
+        "decode": [decoded.peak / gib, formula.peak / gib, decoded.weights / gib, vae_bytes / gib, decoded.flops / 1e12],
+    }
+    columns = ["work_gib", "work_by_formula", "weights_gib", "weights_by_formula", "teraflops"]
+    return pandas.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("stage")
+
+
 def divided(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Changes of the run's settings, and those of the model's."""
     own = ModelSettings.model_fields
@@ -64,11 +108,14 @@ def estimated(
     texts_known: bool = False,
     calibration: Callable[[Request], Calibration | None] = lambda _: None,
 ) -> Callable[[PlannedRun], Estimate]:
-    """What tells the bytes and seconds of a planned run on this model."""
+    """What tells the bytes and seconds of a planned run on this model, placed as "auto" will place it if it is asked."""
 
     def estimate_of(run: PlannedRun) -> Estimate:
         request = request_of(found, model, run, texts_known)
-        return estimate(request, calibration(request))
+        chosen = auto_placement(request) if model.placement == "auto" else {}
+        placed = request.but(chosen)
+        made = estimate(placed, calibration(placed))
+        return replace(made, notes=(f"placement auto chooses {told(chosen)}.", *made.notes)) if chosen else made
 
     return estimate_of
 
