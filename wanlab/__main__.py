@@ -1,4 +1,4 @@
-"""The command line: `wanlab run`, `plan`, `inspect`, `log`, `trim`, `settings`. What is heavy is imported when it is needed."""
+"""The command line: `wanlab run`, `plan`, `models`, `inspect`, `log`, `trim`, `settings`. What is heavy is loaded when needed."""
 
 from __future__ import annotations
 
@@ -118,6 +118,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     add_flags(plan)
     plan.set_defaults(do=_plan)
 
+    models = commands.add_parser("models", help="list the published models", description="List the published models of Wan.")
+    models.set_defaults(do=_models)
+
     inspect = commands.add_parser(
         "inspect",
         help="say what a file of weights is",
@@ -181,6 +184,18 @@ def _tell(plan: Plan) -> None:
     _print_table(columns, _rows(table, columns))
     print(", ".join(f"{stage} {gib:.2f} GiB" for stage, gib in plan.stages.items()))
     print(_plain(f"{plan.verdict}."))
+
+
+def _models(given: argparse.Namespace) -> None:
+    from wanlab.weights.registry import all_known
+
+    columns = ["name", "parameters", "download", "licence", "presets", "wanlab"]
+    rows: list[tuple[Any, ...]] = []
+    for one in all_known():
+        billions = f"{one.transformers} x " * (one.transformers > 1) + f"{one.transformer_parameters / 1e9:.1f} B"
+        size = f"{one.nbytes / 2**30:.0f} GiB"
+        rows.append((one.name, billions, size, one.licence, ", ".join(one.presets), one.why_not or "runs"))
+    _print_table(columns, rows)
 
 
 def _inspect(given: argparse.Namespace) -> None:

@@ -317,8 +317,8 @@ def _with_parts(whole: Checkpoint, settings: ModelSettings) -> Checkpoint:
                 parts[beside] = path.parent / beside
     if settings.tokenizer:
         parts["tokenizer"] = Path(settings.tokenizer).expanduser()
-    elif "tokenizer" not in parts and "text_encoder" in parts and parts["text_encoder"].is_file():
-        parts["tokenizer"] = parts["text_encoder"]  # ComfyUI's files have it within
+        if not parts["tokenizer"].exists():
+            raise ModelError(f"tokenizer is {settings.tokenizer!r}; there is no such folder.")
     seeing = _SEEING[:1] if whole.image_to_video and whole.transformer.get("image_dim") else ()
     missing = [part for part in (*_NEEDED, *seeing) if part not in parts]
     if missing:

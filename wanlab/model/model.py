@@ -191,6 +191,7 @@ class Model:
         self.text.unload()
         self.frames.unload()
         self.__dict__.pop("image_encoder", None)
+        self.__dict__.pop("_loras", None)
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -99,15 +99,15 @@ def quantization_report(transformer: nn.Module, reference: Callable[[str], Tenso
     """What the quantized layers of this transformer have lost.
 
     `reference` gives the weight before it was quantized, by diffusers name ("blocks.0.attn1.to_q.weight"), say from the
-    checkpoint, or None. Without it sizes and ranges are known, and errors are NaN. Layers of torchao and bitsandbytes are not looked
-    into.
+    checkpoint, or None. Without it sizes and ranges are known, and errors are NaN. Layers of torchao and bitsandbytes are
+    not looked into.
     """
     found = ((name, layer) for name, layer in transformer.named_modules() if isinstance(layer, QuantizedLinear))
     return Report(tuple(_measure(name, layer.packed, reference and reference(f"{name}.weight")) for name, layer in found))
 
 
 def stored_report(stored: Iterable[tuple[str, Packed]]) -> Report:
-    """Sizes and ranges of weights as a file has them, by diffusers name; what they have lost is not known, so errors are NaN."""
+    """Sizes and ranges of weights as a file has them, by diffusers name; errors are not known, so NaN."""
     return Report(tuple(_measure(name.removesuffix(".weight"), packed, None) for name, packed in stored))
 
 

@@ -20,5 +20,5 @@ def tiny_path(name: str = "tiny") -> str:
 
 
 def lora_path(name: str) -> str | None:
-    """The file of a LoRA for the tiny Wan that ships with the package, "tiny-four-steps" or "tiny-style"; None for other names."""
+    """The file of a LoRA that ships with the package, "tiny-four-steps" or "tiny-style"; None for other names."""
     return str(Path(__file__).with_name("loras") / f"{_LORAS[name]}.safetensors") if name in _LORAS else None

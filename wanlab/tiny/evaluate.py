@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,15 +135,16 @@ def folder_clips(folder: Path, steps: int, cfg: float, frames: int) -> Generate:
     return generate
 
 
-def lab_clips(model: str, store: str, steps: int, cfg: float, frames: int) -> Generate:
-    """Clips of a model in diffusers' format, made by a lab in the folder `store`."""
+def lab_clips(model: str, loras: Sequence[str], store: str, **settings: Any) -> Generate:
+    """Clips of a model with its LoRAs, made with these settings by a lab in the folder `store`."""
     from wanlab.lab import Lab
 
-    lab = Lab(store, model=model)
-    run = partial(lab.run, changes={"clip.save_output": False}, steps=steps, cfg=cfg, frames=frames)
+    lab = Lab(store, model=model, loras=loras)
 
     def generate(captions: list[str], seeds: list[int]) -> list[Frames]:
-        return [run(caption, seed=seed).clip.frames for caption, seed in zip(captions, seeds, strict=True)]
+        unsaved = {"clip.save_output": False}
+        runs = (lab.run(caption, unsaved, seed=seed, **settings) for caption, seed in zip(captions, seeds, strict=True))
+        return [run.clip.frames for run in runs]
 
     return generate
 
@@ -237,6 +237,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--cfg", type=float, default=Settings().cfg)
     parser.add_argument("--frames", type=int, default=Settings().frames)
+    parser.add_argument("--solver", default=Settings().solver, help="not with --folder, whose clips are made by Euler steps")
+    parser.add_argument("--lora", nargs="+", default=[], help="not with --folder: LoRAs of the model, FILE or FILE:STRENGTH")
     parser.add_argument("--image", action="store_true", help="animate pictures with the image-to-video model")
     parser.add_argument(
         "--known", nargs="+", choices=KINDS, default=KINDS, help="with --image: which frames are given (default: each in turn)"
@@ -248,11 +250,11 @@ def _options() -> argparse.Namespace:
 
 
 def _autoencoder(folder: Path | None, model: str) -> AutoencoderKLWan:
-    if folder is None:
-        from wanlab.model.checkpoint import find
+    if folder is not None:
+        return AutoencoderKLWan.from_pretrained(folder / "vae").float()
+    from wanlab.model.checkpoint import find
 
-        folder = find(model).folder
-    return AutoencoderKLWan.from_pretrained(folder / "vae").float()
+    return AutoencoderKLWan.from_pretrained(find(model).parts["vae"]).float()
 
 
 def main() -> int:
@@ -272,7 +274,8 @@ def main() -> int:
         if options.folder:
             generate = folder_clips(options.folder, options.steps, options.cfg, options.frames)
         else:
-            generate = lab_clips(options.model, store, options.steps, options.cfg, options.frames)
+            asked = {name: getattr(options, name) for name in ("steps", "cfg", "frames", "solver")}
+            generate = lab_clips(options.model, options.lora, store, **asked)
         begin = time.perf_counter()
         for first in range(0, len(scenes), BATCH):
             made += generate(captions[first : first + BATCH], seeds[first : first + BATCH])
@@ -283,11 +286,12 @@ def main() -> int:
     decoded = score([scenes[k] for k in some], through_vae(autoencoder, [true[k] for k in some]))
     scores = {"generated": result, "true": score(scenes, true), "true, through the VAE": decoded}
     psnr = vae.held_out_psnr(autoencoder)
-    asked = f"{options.folder or options.model}: {options.frames} frames, {options.steps} steps, cfg {options.cfg:g}"
-    print(f"{asked}\n\n{table(scores)}\n\n{details(result)}\n")
+    model = " with ".join([str(options.folder or options.model), *options.lora])
+    title = f"{model}: {options.frames} frames, {options.steps} steps, cfg {options.cfg:g}"
+    print(f"{title}\n\n{table(scores)}\n\n{details(result)}\n")
     print(f"VAE on held-out clips: {psnr:.2f} dB. Generation: {seconds:.2f} seconds a clip.")
     if options.json:
-        facts = {"asked": asked, "vae_psnr_db": psnr, "seconds_per_clip": seconds}
+        facts = {"asked": title, "vae_psnr_db": psnr, "seconds_per_clip": seconds}
         facts |= {name: as_json(one) for name, one in scores.items()}
         options.json.write_text(json.dumps(facts, indent=1))
     if options.sheet:

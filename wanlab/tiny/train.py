@@ -1,9 +1,10 @@
 """Train the tiny Wan: `python -m wanlab.tiny.train STAGE --folder FOLDER`.
 
 Stages, in this order: text, vae, latents, transformer, decoder, assemble; then for image to video, in a folder that has the
-first model's vae, text_encoder and tokenizer: conditions, vision, image_transformer, assemble_image. Each can be stopped
-and started again, and goes on from its last checkpoint. On a CPU a stage runs as `--ranks` processes of one thread each
-(see training.py). docs/tiny_model.md tells the times, the loss curves and the results.
+first model's vae, text_encoder and tokenizer: conditions, vision, image_transformer, assemble_image; and `lora --name NAME`,
+which trains a LoRA of the shipped model. Each can be stopped and started again, and goes on from its last checkpoint. On a
+CPU a stage runs as `--ranks` processes of one thread each (see training.py). docs/tiny_model.md tells the times, the loss
+curves and the results.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 STAGES = ("text", "vae", "latents", "transformer", "decoder", "assemble")
 IMAGE_STAGES = ("conditions", "vision", "image_transformer", "assemble_image")
 STEPS = {"text": 900, "vae": 2000, "transformer": 7400, "decoder": 600, "vision": 3600, "image_transformer": 4400}
+LORAS = {"four_steps": "tiny-four-steps", "style": "tiny-style"}
 
 
 def _free_port() -> int:
@@ -44,9 +46,10 @@ def _spawn(ranks: int) -> int:
 def main() -> int:
     """Read the command line and run one stage."""
     parser = argparse.ArgumentParser(prog="python -m wanlab.tiny.train", description=__doc__)
-    parser.add_argument("stage", choices=(*STAGES, *IMAGE_STAGES))
+    parser.add_argument("stage", choices=(*STAGES, *IMAGE_STAGES, "lora"))
+    parser.add_argument("--name", choices=LORAS, help="lora: which one")
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoints, curves and results go")
-    parser.add_argument("--out", type=Path, help="assemble, assemble_image: the folder to write (default: the package's own)")
+    parser.add_argument("--out", type=Path, help="assemble, assemble_image, lora: what to write (default: the package's own)")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: those of a training from nothing)")
     parser.add_argument("--start", type=Path, help="vae, transformer, image_transformer (needs it): weights to begin with")
     parser.add_argument(
@@ -55,6 +58,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=2, help="processes on a CPU (default 2)")
     options = parser.parse_args()
+    if (options.name is None) == (options.stage == "lora"):
+        parser.error("--name says which LoRA the stage lora trains, and belongs to no other stage.")
     shared = options.stage not in ("text", "assemble", "assemble_image")
     if shared and options.ranks > 1 and "RANK" not in os.environ:
         return _spawn(options.ranks)
@@ -99,6 +104,18 @@ def main() -> int:
         from wanlab.tiny import assemble, tiny_path
 
         assemble.assemble_image(options.folder, options.out or Path(tiny_path("tiny-i2v")))
+    elif options.stage == "lora":
+        from wanlab.tiny import lora_path
+
+        out = options.out or Path(str(lora_path(LORAS[options.name])))
+        if options.name == "four_steps":
+            from wanlab.tiny import lora_steps
+
+            lora_steps.train(options.folder, out, options.steps, options.seed, fast=options.fast)
+        else:
+            from wanlab.tiny import lora_style
+
+            lora_style.train(options.folder, out, options.steps, options.seed, fast=options.fast)
     return 0
 
 

@@ -154,7 +154,7 @@ class Fit:
         matrices = [weight for name, weight in trained.items() if is_matrix(name, weight)]
         others = [weight for name, weight in trained.items() if not is_matrix(name, weight)]
         self.muon = Muon(matrices, ranks)
-        self.adam = torch.optim.AdamW(others, lr=rates.adam, betas=(0.9, 0.97), weight_decay=0.0, foreach=True)
+        self.adam = torch.optim.AdamW([{"params": others}], lr=rates.adam, betas=(0.9, 0.97), weight_decay=0.0, foreach=True)
         self.mean = [weight.detach().clone() for weight in self.weights]
         self.step, self.seconds = 0, 0.0
         self._resume()
