@@ -1,4 +1,4 @@
-"""The command line: `wanlab run`, `plan`, `models`, `inspect`, `log`, `trim`, `settings`. What is heavy is loaded when needed."""
+"""The command line: `wanlab run`, `plan`, `models`, `inspect`, `log`, `trim`, `settings`. Heavy things load when needed."""
 
 from __future__ import annotations
 

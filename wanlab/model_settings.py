@@ -180,7 +180,7 @@ class ModelSettings(Asked):
     )
     tokenizer: str = knob(
         "",
-        "Folder of the text encoder's tokenizer, where the encoder's file has none within it.",
+        "Folder of the text encoder's tokenizer (UMT5's), where the text encoder is a single file.",
         affects="result",
     )
     vae: str = knob(

@@ -362,7 +362,8 @@ def _fingerprint(parts: Mapping[str, Path], wanted: tuple[str, ...]) -> str:
                 content = {key: value for key, value in _json(file).items() if not key.startswith("_")}
                 total.update(json.dumps(content, sort_keys=True).encode())
             elif file.suffix in (".json", ".model", ".safetensors", ".txt", ".gguf"):
-                total.update(file.name.encode())
+                if path.is_dir():  # of a single file the content counts, not its name
+                    total.update(file.name.encode())
                 _update(total, file)
     return total.hexdigest()
 
