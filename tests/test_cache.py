@@ -223,7 +223,7 @@ def test_a_transformer_without_it_and_a_damaged_file_are_refused_in_a_sentence(t
     (tmp_path / "transformer").mkdir()
     for content in (b"", b"\xff" * 20, (5).to_bytes(8, "little") + b"[1,2]", (2).to_bytes(8, "little") + b"{}"):
         (tmp_path / "transformer" / "a.safetensors").write_bytes(content)
-        with pytest.raises(ModelError, match=r"cannot be read|has no"):
+        with pytest.raises(ModelError, match=r"has no|is no safetensors file|is damaged"):
             read_time_embedding(tmp_path / "transformer")
 
 

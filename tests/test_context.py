@@ -113,13 +113,13 @@ def test_feta_looks_at_the_frames_of_the_window(
     model: Model, bench: Bench, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames: list[int] = []
-    scale = feta.feta_scale
+    limited = feta._limited
 
-    def seen(query: Tensor, key: Tensor, count: int, weight: float) -> Tensor:
+    def seen(query: Tensor, key: Tensor, count: int, *line: Tensor) -> Tensor:
         frames.append(count)
-        return scale(query, key, count, weight)
+        return limited(query, key, count, *line)
 
-    monkeypatch.setattr(feta, "feta_scale", seen)
+    monkeypatch.setattr(feta, "_limited", seen)
     list(denoise(model, Timeline(small(steps=1, feta=True, **NINE)), bench.store))
     assert set(frames) == {5}
 

@@ -153,7 +153,7 @@ class Bench:
         run = planned(self.facts, timeline, {}, self.store.__contains__, set())
         return request_of(self.checkpoint, self._sized(settings), run)
 
-    @property
+    @cached_property
     def model_id(self) -> str:
         """Who the model is, for the names of steps."""
         return checkpoint.model_id(self.checkpoint, self.settings)

@@ -18,6 +18,7 @@ from wanlab.clip import Clip
 from wanlab.declare import switches
 from wanlab.errors import SettingsError
 from wanlab.knobs import LAB_FOLDER
+from wanlab.model_settings import LoraSettings
 from wanlab.planning import divided
 from wanlab.plans import Plan
 from wanlab.run import Run, perform, timeline_of
@@ -248,7 +249,16 @@ def _facts_shown(run: Run) -> dict[str, str]:
     forks = {f"{name} from step {at}": str(value) for at, changes in run.timeline.forks for name, value in changes}
     facts = {"seconds": f"{run.seconds:.2f}", "steps reused": str(run.steps_reused), "run": run.id}
     techniques = {name: "off" if getattr(run.settings, name) is None else "on" for name in switches(Settings)}
-    return techniques | {name: str(value) for name, value in run.settings.flat().items()} | forks | facts
+    settings = {name: str(value) for name, value in run.settings.flat().items()}
+    return _model_shown(run.facts["model"]) | techniques | settings | forks | facts
+
+
+def _model_shown(model: Mapping[str, Any]) -> dict[str, str]:
+    """How a run's model was loaded, as a row of texts; what runs of an earlier version do not say is as declared."""
+    usual = {name: setting.default for name, setting in declared(ModelSettings).items()}
+    told = {**usual, **model, "model": model["name"]}
+    loras = ", ".join(str(LoraSettings(**one)) if isinstance(one, Mapping) else str(one) for one in told["loras"])
+    return {name: str(told[name]) for name in usual if name != "loras"} | {"loras": loras}
 
 
 def _label(row: Mapping[str, str], names: Sequence[str]) -> str:

@@ -58,7 +58,7 @@ class Model:
         )
         self.frames = Vae(lambda: parts.vae(found, DTYPES[settings.vae_precision]), settings, self.device)
 
-    @property
+    @cached_property  # a LoRA's file is looked at once: what is computed later is of that file
     def id(self) -> str:
         """Who this model is, for the names of steps."""
         return checkpoint.model_id(self.checkpoint, self.settings)
