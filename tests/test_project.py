@@ -77,6 +77,7 @@ WITH_TORCH = (
     "model.loaded",
     "model.loading",
     "model.parts",
+    "model.spiece",
     "model.text",
     "model.vae",
     "model.model",

@@ -180,7 +180,7 @@ class ModelSettings(Asked):
     )
     tokenizer: str = knob(
         "",
-        "Folder of the text encoder's tokenizer (UMT5's), where the text encoder is a single file.",
+        "Folder of the text encoder's tokenizer (UMT5's), where the encoder is a single file that has none within it.",
         affects="result",
     )
     vae: str = knob(

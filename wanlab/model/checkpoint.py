@@ -38,6 +38,7 @@ _OFFICIAL_GROUPS: dict[str, dict[str, Any]] = {
     "loop": {"shift": 6},
     "slg": {"blocks": "9"},
 }
+SPIECE = "spiece_model"  # the tensor of ComfyUI's text encoders that is a tokenizer
 _SHAPE = ("num_attention_heads", "num_layers", "in_channels", "image_dim", "pos_embed_seq_len", "vace_layers")
 _FILES = (".safetensors", ".gguf", ".pth", ".pt", ".ckpt", ".bin")  # endings of files, not of names on the hub
 _NEEDED = ("transformer", "text_encoder", "tokenizer", "vae")
@@ -319,6 +320,8 @@ def _with_parts(whole: Checkpoint, settings: ModelSettings) -> Checkpoint:
         parts["tokenizer"] = Path(settings.tokenizer).expanduser()
         if not parts["tokenizer"].exists():
             raise ModelError(f"tokenizer is {settings.tokenizer!r}; there is no such folder.")
+    elif "tokenizer" not in parts and "text_encoder" in parts and SPIECE in read_header(parts["text_encoder"]).tensors:
+        parts["tokenizer"] = parts["text_encoder"]  # ComfyUI's files have it within
     seeing = _SEEING[:1] if whole.image_to_video and whole.transformer.get("image_dim") else ()
     missing = [part for part in (*_NEEDED, *seeing) if part not in parts]
     if missing:

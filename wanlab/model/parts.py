@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from wanlab.errors import ModelError
 from wanlab.model.checkpoint import Checkpoint
+from wanlab.model.spiece import read_tokenizer
 from wanlab.quantize.formats import unpack
 from wanlab.quantize.packed import Packed
 from wanlab.weights.reader import Reader
@@ -36,6 +37,8 @@ def text_encoder(found: Checkpoint, dtype: torch.dtype) -> UMT5EncoderModel:
 def tokenizer(found: Checkpoint) -> Any:
     """The text encoder's tokenizer."""
     path = found.parts["tokenizer"]
+    if path.is_file():
+        return read_tokenizer(path)
     try:
         return AutoTokenizer.from_pretrained(path)
     except Exception as error:
