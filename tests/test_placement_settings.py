@@ -215,7 +215,7 @@ def test_image_to_video_swaps_and_offloads_too(place: str, load: Callable[..., M
     how = {"offload_device": place, "offload_text_embedding": True, "offload_image_embedding": True}
     other = load("tiny-i2v", blocks_to_swap=4, force_offload=True, **how)
     assert same_bits(velocity(other), wanted)
-    embedders = other._loaded.embedders
+    embedders = other._loaded[0].embedders
     assert embedders is not None
     condition = other.transformer.condition_embedder
     assert embedders.modules == (condition.text_embedder, condition.image_embedder)

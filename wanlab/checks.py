@@ -38,6 +38,12 @@ def _check_loader(loader: ModelSettings, checkpoint: Checkpoint) -> None:
             f"blocks_to_swap is {loader.blocks_to_swap}; this model has {checkpoint.blocks} blocks, so it must be from 0 to "
             f"{checkpoint.blocks}."
         )
+    for index, lora in enumerate(loader.loras):
+        if lora.expert != "both" and len(checkpoint.transformers) == 1:
+            raise SettingsError(
+                f"loras[{index}].expert is {lora.expert!r}, but this model has one transformer for all noise levels; leave it "
+                "at both."
+            )
 
 
 def _check_loras(timeline: Timeline, loader: ModelSettings) -> None:
@@ -70,6 +76,11 @@ def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) ->
     if checkpoint.transformer.get("pos_embed_seq_len") and len(named) == 1:
         missing = "end_image" if named == ["image"] else "image"
         raise SettingsError(f"This is a first-and-last-frame model; give it {missing} too.")
+    if named and settings.clip_embed_strength != 1 and not checkpoint.transformer.get("image_dim"):
+        raise SettingsError(
+            f"clip_embed_strength is {settings.clip_embed_strength}, but this model has no image encoder (Wan2.2); leave it "
+            "at 1."
+        )
     known = [_frames(name, settings, inputs) for name in named]
     for name, frames in zip(named, known, strict=True):
         if name == "end_image" and len(frames) != 1:

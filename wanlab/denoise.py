@@ -79,7 +79,7 @@ def denoise(
     model.reset()
     solver, memory = Solver(timeline.settings), dict[str, Any]()
     x, calls = began[0].to(model.device), began[1]
-    at_work = False
+    at_work = None  # the transformer that is
     with contextlib.ExitStack() as work:
         for index, name in enumerate(names):
             stored = None if needed[index] else store.get(name)
@@ -90,9 +90,10 @@ def denoise(
                     store.discard(name)
                     yield from islice(denoise(model, timeline, store, inputs, fresh=fresh), index, None)
                     return
-                if not at_work:
-                    at_work = work.enter_context(model.at_work())
                 moment = Moment(index, solver.timesteps[index], timeline.at(index), model, outline, memory)
+                if at_work is not moment.transformer:
+                    work.close()
+                    at_work = work.enter_context(model.at_work(moment.timestep))
                 stored, made = _computed(moment, x, told())
                 calls += made
                 store.put(name, stored)
@@ -108,7 +109,7 @@ def _computed(moment: Moment, latents: Tensor, told: Given) -> tuple[Stored, int
     model = moment.model
     began = clock(model.device)
     model.set_loras(moment.settings.first_step + moment.index, cast(float, moment.settings.lora_strength))
-    with counted(model.transformer) as count:
+    with counted(moment.transformer) as count:
         velocity = predicted(moment, latents, told)
     return Stored(velocity, clock(model.device) - began, moment.notes), count[0]
 

@@ -47,6 +47,11 @@ class LoraSettings(Declared):
         affects="result",
         comfy="WanVideoLoraSelect.merge_loras",
     )
+    expert: Literal["both", "high", "low"] = knob(
+        "both",
+        "Which transformer of Wan2.2 A14B it changes, that of high or that of low noise: LoRAs for it come in pairs.",
+        affects="result",
+    )
 
     @field_validator("file")
     @classmethod
@@ -80,7 +85,8 @@ class LoraSettings(Declared):
             parts.append(" ".join(f"{one:g}" for one in self.strength))
         elif self.strength != 1:
             parts.append(f"{self.strength:g}")
-        return ":".join([*parts, *([] if self.blocks == "all" else [f"blocks {self.blocks}"]), *(["merged"] * self.merge)])
+        parts += [] if self.blocks == "all" else [f"blocks {self.blocks}"]
+        return ":".join([*parts, *(["merged"] * self.merge), *([] if self.expert == "both" else [f"{self.expert} noise"])])
 
 
 def _lora(value: Any) -> Any:
@@ -94,7 +100,9 @@ def _lora(value: Any) -> Any:
         return {"file": found[1], "strength": float(found[2])} if found else {"file": value.strip()}
     if isinstance(value, Sequence) and len(value) == 2:
         return {**_lora(value[0]), "strength": value[1]}
-    raise ValueError("each of them must be a file, (file, strength) or a mapping with file, strength, blocks and merge.")
+    raise ValueError(
+        "each of them must be a file, (file, strength) or a mapping with file, strength, blocks, merge and expert."
+    )
 
 
 def _loras(value: Any) -> Any:
@@ -211,7 +219,7 @@ class ModelSettings(Asked):
     )
     loras: Annotated[tuple[LoraSettings, ...], BeforeValidator(_loras)] = knob(
         (),
-        "LoRA files, applied together: a file, file:strength, or a mapping with file, strength, blocks and merge.",
+        "LoRA files, applied together: a file, file:strength, or a mapping with file, strength, blocks, merge and expert.",
         affects="result",
         comfy="WanVideoLoraSelect.lora",
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from wanlab.groups import CacheSettings
+from wanlab.schedule import low_noise
 from wanlab.settings import Settings
 from wanlab.skips import Facts, Rule, rule_of
 from wanlab.timeline import Timeline
@@ -59,13 +60,21 @@ class Outline:
         """For each step, of each technique that acts on it, where the stretch of steps began on which it does."""
         found: list[dict[str, int]] = []
         for step in range(len(self)):
-            before = found[-1] if found else {}
+            before = found[-1] if found and not self._changes(step) else {}
             found.append({name: before.get(name, step) for name in self.timeline.at(step).acting(step)})
         return tuple(found)
 
     def begins(self, technique: str, step: int) -> int:
-        """The first step of the stretch of steps, up to this one, on which a technique acts without a gap."""
+        """The first step of the stretch of steps, up to this one, on which a technique acts without a gap.
+
+        Of a model with two transformers a stretch ends where the second one takes over.
+        """
         return self._begins[step][technique]
+
+    def _changes(self, step: int) -> bool:
+        """Whether another transformer predicts on this step than on the one before."""
+        low = low_noise(self.timeline.settings.grid.timesteps, self.facts.boundary)
+        return step > 0 and bool(low[step] != low[step - 1])
 
     @cached_property
     def rules(self) -> tuple[Rule | None, ...]:
@@ -93,7 +102,7 @@ class Outline:
         computed: dict[Key, tuple[int, ...]] = {}  # the last steps on which a call was computed
         for step in range(len(self)):
             rule, source, done = self.rules[step], set[int](), []
-            if "cache" not in self._begins[step]:
+            if "cache" not in self._begins[step] or self._changes(step):
                 computed.clear()
             for call in calls_of(self.timeline.at(step), step):
                 key = (call.branch, call.frames)

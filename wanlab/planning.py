@@ -132,6 +132,7 @@ def request_of(found: Checkpoint, model: ModelSettings, run: PlannedRun, texts_k
             text_encoder=configs.get("text_encoder"),
             image_encoder=configs.get("image_encoder"),
             stored=found.stored,
+            transformers=len(found.transformers),
         ),
         passes=run.passes_by_size,
         texts_known=texts_known,

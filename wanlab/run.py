@@ -282,7 +282,7 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
     with meter.stage("load"):
         missing = [k for k, name in enumerate(step_names(model.id, timeline)) if fresh or name not in bench.store]
         if missing:
-            model.transformer  # noqa: B018 (read from disk now, so that no step's seconds include it)
+            model.load()  # now, so that no step's seconds include it
     with meter.stage("encode"):
         model.text.prepare([text for k in missing for text in _texts(timeline.at(k))])
     last: Step | None = None

@@ -99,6 +99,14 @@ def _given(levels: Sequence[float] | np.ndarray, steps: int) -> np.ndarray:
     return np.append(given, 0)
 
 
+def low_noise(timesteps: np.ndarray | float, boundary: float) -> np.ndarray:
+    """Which timesteps are those of the second transformer of a model with two: those below the boundary (0: none).
+
+    Compared in float32, as `WanPipeline` does.
+    """
+    return np.asarray(np.asarray(timesteps, np.float32) < np.float32(boundary))
+
+
 def timesteps(sigmas: np.ndarray, whole: bool) -> np.ndarray:
     """What the model is told at these levels: 1000 sigma in their dtype, or cut down to int64 if `whole`."""
     told = sigmas * TRAINING_LEVELS

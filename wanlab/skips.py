@@ -32,6 +32,7 @@ import numpy as np
 
 from wanlab.errors import SettingsError
 from wanlab.groups import CacheSettings
+from wanlab.schedule import low_noise
 from wanlab.settings import Settings
 from wanlab.time_embedding import TimeEmbedding
 
@@ -51,6 +52,7 @@ class Facts:
     caches: Mapping[str, Any] = field(default_factory=dict, compare=False)
     read: Callable[[], TimeEmbedding] | None = field(default=None, compare=False)
     config: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the transformer's, for the arithmetic of a pass
+    boundary: float = 0.0  # the timestep below which a second transformer predicts
 
     @cached_property
     def time_embedding(self) -> TimeEmbedding | None:
@@ -65,14 +67,19 @@ class Facts:
         transformer: Mapping[str, Any],
         beside: Path | None = None,
         read: Callable[[], TimeEmbedding] | None = None,
+        boundary: float = 0.0,
     ) -> Facts:
-        """The facts of the model of this name, whose transformer has this configuration; its own constants lie `beside` it."""
+        """The facts of the model of this name, whose transformer has this configuration; its own constants lie `beside` it.
+
+        None are known of two transformers: those of Wan2.1, which have the same shape, are of other weights.
+        """
         return cls(
             id=id,
             image_to_video=transformer["in_channels"] == 36,
-            caches=_constants(beside, name, transformer),
+            caches={} if boundary else _constants(beside, name, transformer),
             read=read,
             config=transformer,
+            boundary=boundary,
         )
 
 
@@ -119,6 +126,8 @@ def rule_of(settings: Settings, facts: Facts) -> Rule | None:
         known = _known(cache, facts)
         change = (_teacache if cache.kind == "teacache" else _magcache)(settings, cache, facts, known)
         threshold = known["threshold"] if cache.threshold is None else cache.threshold
+    if facts.boundary:
+        change = _of_one_transformer(settings, facts.boundary, change)
     if cache.speed_up is not None:
         threshold = _solved(settings, cache, change)
     return Rule(change, threshold, 2 if cache.kind == "taylorseer" else 1)
@@ -165,6 +174,14 @@ def _steps(settings: Settings, cache: CacheSettings) -> Callable[[int, int], flo
         return math.inf if cache.warms_up(step, settings) else step - last
 
     return change
+
+
+def _of_one_transformer(
+    settings: Settings, boundary: float, change: Callable[[int, int], float]
+) -> Callable[[int, int], float]:
+    """The change, and infinity from a step of one transformer to one of the other: what one predicted is not used by both."""
+    low = low_noise(settings.grid.timesteps, boundary)
+    return lambda last, step: math.inf if low[last] != low[step] else change(last, step)
 
 
 def computed(settings: Settings, cache: CacheSettings, rule: Rule) -> list[int]:

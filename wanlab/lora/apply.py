@@ -36,14 +36,15 @@ from wanlab.lora.report import Entry, Report
 class Lora:
     """A file with its strength (or one for each step of the run), the blocks it is used in, and whether it is merged.
 
-    `blocks` is "all", or numbers such as "0-9,12": then nothing outside of these blocks is changed. Raises
-    SettingsError.
+    `blocks` is "all", or numbers such as "0-9,12": then nothing outside of these blocks is changed. `expert` is which of two
+    transformers it changes: "both", "high" or "low". Raises SettingsError.
     """
 
     file: LoraFile
     strength: float | tuple[float, ...] = 1.0
     blocks: str = "all"
     merge: bool = True
+    expert: str = "both"
 
     def __post_init__(self) -> None:
         if self.merge and isinstance(self.strength, tuple):
@@ -84,6 +85,10 @@ class LoraSet:
 
     def __init__(self, loras: Sequence[Lora]) -> None:
         self.loras = tuple(loras)
+
+    def of(self, expert: str) -> LoraSet:
+        """Those that change this transformer: that of "high" or of "low" noise."""
+        return LoraSet([lora for lora in self.loras if lora.expert in ("both", expert)])
 
     def check(self, parameters: Mapping[str, tuple[int, ...]]) -> Report:
         """What of each file is used on a model with these parameters, by diffusers' name with their shapes.

@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from wanlab.errors import ModelError, SettingsError
 from wanlab.names import digest
 from wanlab.quantize.kinds import FILE_KINDS, KINDS
+from wanlab.schedule import TRAINING_LEVELS
 from wanlab.settings import ModelSettings, Settings, declared
 from wanlab.skips import Facts
 from wanlab.tiny import lora_path, tiny_path
@@ -57,6 +58,17 @@ class Checkpoint:
     parts: Mapping[str, Path]
     configs: Mapping[str, Mapping[str, Any]] = field(compare=False)
     stored: str = ""  # the quantized kind in which the transformer's file holds its matrices
+    boundary_ratio: float | None = None  # of two transformers: of the noise levels, where the second one takes over
+
+    @property
+    def transformers(self) -> tuple[str, ...]:
+        """The parts that predict: one, or of Wan2.2 A14B that of high noise and that of low noise."""
+        return ("transformer",) if self.boundary_ratio is None else ("transformer", "transformer_2")
+
+    @property
+    def boundary(self) -> float:
+        """The timestep below which the second transformer predicts; 0 if there is only one."""
+        return 0.0 if self.boundary_ratio is None else self.boundary_ratio * TRAINING_LEVELS
 
     @property
     def transformer(self) -> Mapping[str, Any]:
@@ -79,7 +91,12 @@ class Checkpoint:
         named = find_known(self.name)
         if named is not None:
             return named
-        alike = [one for one in all_known() if all(self.transformer.get(key) == one.transformer.get(key) for key in _SHAPE)]
+        alike = [
+            one
+            for one in all_known()
+            if all(self.transformer.get(key) == one.transformer.get(key) for key in _SHAPE)
+            and one.transformers == len(self.transformers)
+        ]
         # The two image-to-video models have one shape; their names tell them apart.
         size = next((size for size in ("720", "480") if size in self.name), "")
         return next((one for one in alike if size and size in one.name), alike[0] if alike else None)
@@ -108,10 +125,12 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """What velocities depend on: a hash of the transformer, the text encoder and the tokenizer.
 
-        Of an image-to-video model also of the image encoder and of the VAE, which encodes the picture.
+        Of an image-to-video model also of the image encoder and of the VAE, which encodes the picture; of two transformers of
+        both, and of where the second one takes over.
         """
         seeing = ("image_encoder", "image_processor", "vae") if self.image_to_video else ()
-        return _fingerprint(self.parts, ("tokenizer", "text_encoder", "transformer", *seeing))
+        found = _fingerprint(self.parts, ("tokenizer", "text_encoder", *self.transformers, *seeing))
+        return found if self.boundary_ratio is None else digest(found, self.boundary_ratio)
 
     @cached_property
     def text_fingerprint(self) -> str:
@@ -165,19 +184,20 @@ def described(settings: ModelSettings) -> Checkpoint:
         return find(settings)
     parts = {"text_encoder": listed.text_encoder, "vae": listed.vae, "image_encoder": listed.image_encoder}
     configs = {"transformer": listed.transformer, **{name: config for name, config in parts.items() if config is not None}}
-    return Checkpoint(listed.name, {}, configs)
+    return Checkpoint(listed.name, {}, configs, boundary_ratio=listed.boundary_ratio)
 
 
 def facts_of(found: Checkpoint, settings: ModelSettings) -> Facts:
     """What planning knows of a model."""
     if not found.parts:
-        return Facts.of(digest(found.name, settings.base_precision), found.name, found.transformer)
+        return Facts.of(digest(found.name, settings.base_precision), found.name, found.transformer, boundary=found.boundary)
     return Facts.of(
         model_id(found, settings),
         found.name if found.beside.name != "transformer" else found.beside.as_posix(),
         found.transformer,
         beside=found.beside,
         read=lambda: read_time_embedding(found.parts["transformer"]),
+        boundary=found.boundary,
     )
 
 
@@ -192,7 +212,10 @@ def model_id(found: Checkpoint, settings: ModelSettings) -> str:
         if value != type(settings).model_fields[name].default:
             more[name] = value
     if settings.loras:
-        more["loras"] = [[_content(lora_file(one.file)), one.strength, one.blocks, one.merge] for one in settings.loras]
+        more["loras"] = [
+            [_content(lora_file(one.file)), one.strength, one.blocks, one.merge, *([one.expert] * (one.expert != "both"))]
+            for one in settings.loras
+        ]
     if found.image_to_video:  # the VAE encodes the picture
         how = [settings.vae_precision, *([settings.vae_tile, settings.vae_tile_stride] if settings.vae_tiling else [])]
         more |= {"vae": how} if how != ["fp32"] else {}
@@ -225,8 +248,6 @@ def lora_defaults(name: str) -> Mapping[str, Any]:
 
 def _why_not(listed: Known) -> str:
     """Why wanlab cannot run a published checkpoint, "" if it can."""
-    if listed.transformers > 1:
-        return "it has two transformers (Wan2.2), and wanlab runs Wan2.1 models so far"
     return f"it is {listed.why_not}" if listed.why_not else _not_run(listed.transformer)
 
 
@@ -237,8 +258,6 @@ def _not_run(transformer: Mapping[str, Any]) -> str:
     channels = int(transformer["in_channels"])
     if channels not in (16, 36):
         return f"it takes {channels} input channels, and wanlab runs text-to-video (16) and image-to-video models (36) so far"
-    if channels == 36 and not transformer.get("image_dim"):
-        return "it is an image-to-video model without image encoder (Wan2.2), and wanlab runs Wan2.1 models so far"
     return ""
 
 
@@ -265,8 +284,10 @@ def _download(name: str) -> Path:
 def _of_folder(folder: Path, name: str) -> Checkpoint:
     """The checkpoint in this folder; ModelError if something is missing, or if it is of a kind that wanlab does not run."""
     index = _json(folder / "model_index.json")
-    parts = {part: folder / part for part in (*_NEEDED, *_SEEING) if (folder / part).is_dir()}
-    missing = [part for part in _NEEDED if part not in parts]
+    ratio = index.get("boundary_ratio")
+    needed = (*_NEEDED, *([] if ratio is None else ["transformer_2"]))
+    parts = {part: folder / part for part in (*needed, *_SEEING) if (folder / part).is_dir()}
+    missing = [part for part in needed if part not in parts]
     if missing:
         raise ModelError(f"{folder} is not complete: {', '.join(missing)} missing.")
     configs = {
@@ -283,12 +304,13 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
             f"{folder} takes {channels} input channels: a control model. wanlab runs text-to-video (16 channels) and "
             "image-to-video ones (36) so far."
         )
-    lacking = [part for part in _SEEING if channels == 36 and part not in parts]
+    lacking = [part for part in _SEEING if configs["transformer"].get("image_dim") and part not in parts]
     if lacking:
         raise ModelError(f"{folder} is an image-to-video model that is not complete: {', '.join(lacking)} missing.")
-    if index.get("boundary_ratio") is not None:
-        raise ModelError(f"{folder} has two transformers (Wan2.2); wanlab runs Wan2.1 models so far.")
-    return Checkpoint(folder.as_posix() if name == str(folder) else name, parts, configs)
+    second = configs.get("transformer_2", configs["transformer"])
+    if any(second.get(key) != configs["transformer"].get(key) for key in (*_SHAPE, "_class_name")):
+        raise ModelError(f"{folder} has two transformers of different shapes; wanlab runs two of one shape, as Wan2.2 has.")
+    return Checkpoint(folder.as_posix() if name == str(folder) else name, parts, configs, boundary_ratio=ratio)
 
 
 def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
@@ -322,14 +344,14 @@ def _with_parts(whole: Checkpoint, settings: ModelSettings) -> Checkpoint:
             raise ModelError(f"tokenizer is {settings.tokenizer!r}; there is no such folder.")
     elif "tokenizer" not in parts and "text_encoder" in parts and SPIECE in read_header(parts["text_encoder"]).tensors:
         parts["tokenizer"] = parts["text_encoder"]  # ComfyUI's files have it within
-    seeing = _SEEING[:1] if whole.image_to_video and whole.transformer.get("image_dim") else ()
+    seeing = _SEEING[:1] if whole.transformer.get("image_dim") else ()
     missing = [part for part in (*_NEEDED, *seeing) if part not in parts]
     if missing:
         raise ModelError(
             f"model is {whole.name!r}, a transformer alone; it also needs {', '.join(missing)}: give "
             f"{', '.join(f'{part}=...' for part in missing)}, a file or folder each."
         )
-    return Checkpoint(whole.name, parts, configs, whole.stored)
+    return replace(whole, parts=parts, configs=configs)
 
 
 def _kind(precision: str) -> str:

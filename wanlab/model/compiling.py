@@ -99,7 +99,8 @@ class Compiles:
 
     def since(self, before: Compiles) -> Compiles:
         """The compilations that came after `before`."""
-        return Compiles(self.all[len(before.all) :])
+        known = {id(one) for one in before.all}
+        return Compiles(tuple(one for one in self.all if id(one) not in known))
 
     def facts(self) -> dict[str, float]:
         """What a log keeps: graphs, recompiles, breaks, seconds."""

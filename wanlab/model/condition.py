@@ -27,17 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Given:
-    """`condition` (1, 20, t, h, w) and `image`, the tokens of CLIP (1, n, d); both None for text-to-video models."""
+    """`condition` (1, 20, t, h, w) and `image`, the tokens of CLIP (1, n, d); both None for text-to-video models.
+
+    Wan2.2 has no image encoder, so there are no tokens.
+    """
 
     condition: Tensor | None = None
     image: Tensor | None = None
 
     def of(self, frames: Sequence[int], batch: int = 1) -> Mapping[str, Tensor]:
         """What a call over these latent frames is told, for so many branches at once."""
-        if self.condition is None or self.image is None:
+        if self.condition is None:
             return {}
         part = self.condition[:, :, list(frames)] if len(frames) != self.condition.shape[2] else self.condition
-        return {"condition": part.expand(batch, -1, -1, -1, -1), "image": self.image.expand(batch, -1, -1)}
+        told = {"condition": part.expand(batch, -1, -1, -1, -1)}
+        return told if self.image is None else told | {"image": self.image.expand(batch, -1, -1)}
 
 
 @torch.inference_mode()
@@ -55,9 +59,12 @@ def given(model: Model, settings: Settings, inputs: Inputs) -> Given:
     latents[:, :, : latent(len(start)) if len(start) else 0] *= settings.start_latent_strength
     if len(end):
         latents[:, :, -1] *= settings.end_latent_strength
+    condition = condition_channels(torch.from_numpy(known), latents)
+    if not model.checkpoint.transformer.get("image_dim"):
+        return Given(condition)
     seen = [part[0] if where else part[-1] for part, where in ((start, True), (end, False)) if len(part)]
     tokens = torch.cat([model.encode_picture(picture) for picture in seen], 1) * settings.clip_embed_strength
-    return Given(condition_channels(torch.from_numpy(known), latents), tokens)
+    return Given(condition, tokens)
 
 
 def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -18,7 +18,6 @@ from diffusers import WanTransformer3DModel
 from wanlab.lora.apply import Lora, LoraSet
 from wanlab.lora.deltas import read
 from wanlab.lora.live import Live
-from wanlab.lora.report import Report
 from wanlab.model.attention import set_attention
 from wanlab.model.checkpoint import Checkpoint, lora_file
 from wanlab.model.compiling import Compiled
@@ -45,7 +44,6 @@ class Loaded:
     swap: BlockSwap | None = None
     embedders: OnDemand | None = None
     loras: Live | None = None
-    lora_report: Report | None = None
     compiled: Compiled | None = None
 
     @property
@@ -114,16 +112,23 @@ class Loaded:
 
 
 @torch.inference_mode(False)  # weights made in inference mode could not be moved later
-def load(found: Checkpoint, settings: ModelSettings, loras: LoraSet, scratch: Path, reader: Reader | None = None) -> Loaded:
-    """The transformer of a checkpoint as these settings want it. Raises ModelError and SettingsError.
+def load(
+    found: Checkpoint,
+    settings: ModelSettings,
+    loras: LoraSet,
+    scratch: Path,
+    reader: Reader | None = None,
+    part: str = "transformer",
+) -> Loaded:
+    """A transformer of a checkpoint as these settings want it. Raises ModelError and SettingsError.
 
     What waits on the disk and is in no file as it is wanted is written to nameless files in `scratch`. With a `reader` tensors
     are what it reads, and not those of the checkpoint's files.
     """
     device = torch.device(settings.load_device)
-    filling = Filling(reader or Reader.of(found.parts["transformer"]), found.transformer, settings, loras)
+    filling = Filling(reader or Reader.of(found.parts[part]), found.configs[part], settings, loras)
     loaded = Loaded(filling.transformer, settings)
-    loaded.lora_report = loras.check(filling.shapes) if settings.loras else None
+    loras.check(filling.shapes)
     chosen = spread(len(loaded.transformer.blocks), settings.blocks_to_swap)
     embedders = _embedders(loaded.transformer, settings)
     apart = [*embedders, *(f"blocks.{index}" for index in chosen)]
@@ -137,7 +142,7 @@ def load(found: Checkpoint, settings: ModelSettings, loras: LoraSet, scratch: Pa
             filling.fill(f"{name}.", _CPU)
     if settings.quantization in KINDS and not KINDS[settings.quantization].packed:
         apply_library(settings.quantization, loaded.transformer, device)
-    if settings.loras:
+    if loras.loras:
         loaded.loras = loras.attach(loaded.transformer, device)
     masters.build_all()
     set_attention(loaded.transformer, settings.attention_mode, device, DTYPES[settings.base_precision])
@@ -170,7 +175,7 @@ class _Masters:
 
 def lora_set(settings: ModelSettings) -> LoraSet:
     """The LoRA files of these settings, read. Raises ModelError."""
-    return LoraSet([Lora(read(lora_file(one.file)), one.strength, one.blocks, one.merge) for one in settings.loras])
+    return LoraSet([Lora(read(lora_file(one.file)), one.strength, one.blocks, one.merge, one.expert) for one in settings.loras])
 
 
 def _embedders(transformer: WanTransformer3DModel, settings: ModelSettings) -> list[str]:

@@ -36,6 +36,7 @@ from wanlab.placement.timeline import Timeline
 from wanlab.quantize.formats import unavailable
 from wanlab.quantize.kinds import KINDS
 from wanlab.quantize.report import Report, compare_kinds, quantization_report, stored_report
+from wanlab.schedule import low_noise
 from wanlab.settings import ModelSettings
 from wanlab.skips import Facts
 from wanlab.weights.parameters import parameter_shapes
@@ -43,6 +44,8 @@ from wanlab.weights.parameters import parameter_shapes
 
 class Model:
     """Weights of a Wan text-to-video or image-to-video checkpoint, in their places.
+
+    Wan2.2 A14B has two transformers, one for high and one for low noise (`transformer_at`). They are loaded and placed alike.
 
     `folder` is for what is kept on the disk: embedded prompts, and weights that wait there.
     """
@@ -103,13 +106,32 @@ class Model:
         return lora_set(self.settings)
 
     @cached_property
-    def _loaded(self) -> Loaded:
-        return load(self.checkpoint, self.settings, self._loras, (self.folder or Path(tempfile.gettempdir())) / "scratch")
+    def _loaded(self) -> tuple[Loaded, ...]:
+        """The transformers in the order in which a run needs them."""
+        scratch = (self.folder or Path(tempfile.gettempdir())) / "scratch"
+        loaded: list[Loaded] = []
+        with contextlib.ExitStack() as undo:
+            for part, expert in zip(self.checkpoint.transformers, ("high", "low"), strict=False):
+                loaded.append(load(self.checkpoint, self.settings, self._loras.of(expert), scratch, part=part))
+                undo.callback(loaded[-1].unload)
+            undo.pop_all()
+        return tuple(loaded)
+
+    def load(self) -> None:
+        """Read the weights of the transformers, if they are not here yet."""
+        _ = self._loaded
+
+    def _at(self, timestep: float | Tensor) -> Loaded:
+        return self._loaded[int(low_noise(float(timestep), self.checkpoint.boundary))]
 
     @property
     def transformer(self) -> WanTransformer3DModel:
-        """The transformer."""
-        return self._loaded.transformer
+        """The transformer; of two that of high noise."""
+        return self._loaded[0].transformer
+
+    def transformer_at(self, timestep: float | Tensor) -> WanTransformer3DModel:
+        """The transformer that predicts at this timestep: the second one below `boundary_ratio` of them, if there are two."""
+        return self._at(timestep).transformer
 
     @cached_property
     def image_processor(self) -> Any:
@@ -124,13 +146,13 @@ class Model:
 
     @property
     def blocks_swapped(self) -> int:
-        """How many blocks of the transformer wait elsewhere and visit the device for their own computation."""
-        return self._loaded.blocks_swapped
+        """How many blocks of each transformer wait elsewhere and visit the device for their own computation."""
+        return self._loaded[0].blocks_swapped
 
     @property
     def swap(self) -> BlockSwap | None:
-        """What moves the swapped blocks, with its counters; None if none are swapped."""
-        return self._loaded.swap
+        """What moves the swapped blocks, with its counters; None if none are swapped. Of two transformers the first one's."""
+        return self._loaded[0].swap
 
     @contextlib.contextmanager
     def block_timeline(self) -> Iterator[Timeline]:
@@ -143,8 +165,8 @@ class Model:
     @property
     def compiles(self) -> Compiles:
         """What torch.compile has made for this model so far: graphs, recompiles, seconds."""
-        compiled = self._loaded.compiled if "_loaded" in self.__dict__ else None
-        return compiled.compiles if compiled else Compiles()
+        loaded = self._loaded if "_loaded" in self.__dict__ else ()
+        return Compiles(tuple(each for one in loaded if one.compiled for each in one.compiled.compiles.all))
 
     def attention_modes(self) -> Available:
         """Every way to compute attention, whether it works here, and why not."""
@@ -154,7 +176,8 @@ class Model:
     def quantization_report(self, *kinds: str) -> Report:
         """What quantization does to each layer: in this model as it is, or with `kinds` what each of these would do.
 
-        Errors are relative to the weights in the file; if these are quantized themselves they are not known.
+        Errors are relative to the weights in the file; if these are quantized themselves they are not known. Of two
+        transformers it is about that of high noise.
         """
         weights = Weights(self.checkpoint.parts["transformer"])
         if kinds:
@@ -167,27 +190,27 @@ class Model:
     @property
     def lora_report(self) -> LoraReport | None:
         """What of each LoRA file is used, what is not, and why; None without LoRAs."""
-        return self._loaded.lora_report
+        shapes = parameter_shapes("transformer", self.checkpoint.transformer)
+        return self._loras.check(shapes) if self.settings.loras else None
 
     def lora_sizes(self) -> Sizes:
-        """How large the changes of the LoRAs are beside the weights, by block."""
+        """How large the changes of the LoRAs are beside the weights, by block; of two transformers beside the first one's."""
         return measure(self._loras, Weights(self.checkpoint.parts["transformer"]).get)
 
     def set_loras(self, step: int, factor: float) -> None:
         """Give the LoRAs that are not merged their strengths on this step of the schedule, times a factor."""
-        if self._loaded.loras:
-            self._loaded.loras.set_step(step, factor)
+        for one in self._loaded:
+            if one.loras:
+                one.loras.set_step(step, factor)
 
     def reset(self) -> None:
         """Forget what a technique may have left on the transformer in an interrupted run."""
-        if "_loaded" in self.__dict__:
-            self.transformer._reset_stateful_cache()
+        for one in self.__dict__.get("_loaded", ()):
+            one.transformer._reset_stateful_cache()
 
     def unload(self) -> None:
         """Let go of all weights. They are read again when they are next needed."""
-        loaded = self.__dict__.pop("_loaded", None)
-        if loaded:
-            loaded.unload()
+        self._unload_transformers()
         self.text.unload()
         self.frames.unload()
         self.__dict__.pop("image_encoder", None)
@@ -195,6 +218,10 @@ class Model:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _unload_transformers(self) -> None:
+        for one in self.__dict__.pop("_loaded", ()):
+            one.unload()
 
     def place(self, settings: ModelSettings, tiled: bool) -> None:
         """Place weights as these settings say from now on, which differ in what costs only, and decode in tiles or whole."""
@@ -204,9 +231,10 @@ class Model:
         if moved <= {"text_encoder_device"} or "_loaded" not in self.__dict__:
             return
         if moved == {"blocks_to_swap"} and settings.offload_device == "cpu":
-            self._loaded.swap_blocks(settings.blocks_to_swap, settings.prefetch_blocks)
+            for one in self._loaded:
+                one.swap_blocks(settings.blocks_to_swap, settings.prefetch_blocks)
         else:  # to be read again, into their new places
-            self.__dict__.pop("_loaded").unload()
+            self._unload_transformers()
 
     def check(self, text: str, setting: str = "prompt") -> None:
         """Raise SettingsError for a text longer than the encoder reads (diffusers would cut it off silently)."""
@@ -220,10 +248,10 @@ class Model:
         return self.text.encode(text)
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[bool]:
-        """Within, the transformer stays on its device between two velocities; gives True."""
-        with self._loaded.at_work():
-            yield True
+    def at_work(self, timestep: float | Tensor) -> Iterator[WanTransformer3DModel]:
+        """Within, the transformer of this timestep stays on its device between two velocities."""
+        with self._at(timestep).at_work() as transformer:
+            yield transformer
 
     @torch.inference_mode()
     def velocity(
@@ -241,8 +269,8 @@ class Model:
         seen = latents.to(self.device, self.dtype)
         if image is not None and self.transformer.config.pos_embed_seq_len:  # first and last frame: two pictures, one by one
             image = image.unflatten(1, (2, -1)).flatten(0, 1)
-        with self.at_work(), _sums_in_fp16(self.settings.base_precision == "fp16_fast"):
-            return self.transformer(
+        with self.at_work(timestep) as transformer, _sums_in_fp16(self.settings.base_precision == "fp16_fast"):
+            return transformer(
                 hidden_states=seen if condition is None else torch.cat([seen, condition.to(seen)], 1),
                 timestep=timestep.to(self.device).expand(len(latents)),
                 encoder_hidden_states=text,

@@ -53,7 +53,7 @@ def predicted(moment: Moment, latents: Tensor, given: Given) -> Tensor:
         predict = technique.around(predict)
     with contextlib.ExitStack() as attached:
         for technique in (*inner, *outer):
-            attached.enter_context(technique.attach(moment.model.transformer))
+            attached.enter_context(technique.attach(moment.transformer))
         return predict(Ask(GUIDED, tuple(range(moment.settings.latent_frames))), latents)
 
 
@@ -67,7 +67,7 @@ def _call(moment: Moment, given: Given) -> Predict:
         if len(texts) > 1:
             latents = latents.expand(len(texts), -1, -1, -1, -1)
         moment.ask = ask
-        with model.transformer.cache_context(f"{ask.branch}.{ask.frames[0]}"):
+        with moment.transformer.cache_context(f"{ask.branch}.{ask.frames[0]}"):
             velocity = model.velocity(latents, moment.timestep, text, **given.of(ask.condition or ask.frames, len(texts)))
         moment.ask = None
         return velocity

@@ -88,8 +88,8 @@ class Nag(Technique):
     @cached_property
     def negative(self) -> Tensor:
         """The negative prompt as blocks read it, (1, 512, width): embedded once a step."""
-        model = self.moment.model
-        return model.transformer.condition_embedder.text_embedder(model.encode(self.moment.settings.negative_prompt))
+        text = self.moment.model.encode(self.moment.settings.negative_prompt)
+        return self.moment.transformer.condition_embedder.text_embedder(text)
 
 
 class _Guided(WanAttnProcessor):

@@ -74,8 +74,16 @@ class Moment:
     notes: dict[str, float] = field(default_factory=dict)
     ask: Ask | None = None
 
+    @property
+    def transformer(self) -> WanTransformer3DModel:
+        """The transformer that predicts on this step."""
+        return self.model.transformer_at(self.timestep)
+
     def remembered(self, technique: str, make: Callable[[], Any]) -> Any:
-        """What a technique keeps from step to step: made anew where a stretch of steps begins on which it acts."""
+        """What a technique keeps from step to step: made anew where a stretch of steps begins on which it acts.
+
+        Where another transformer takes over a stretch begins too.
+        """
         begins = self.outline.begins(technique, self.index)
         kept = self.memory.get(technique)
         if kept is None or kept[0] != begins:
