@@ -96,9 +96,9 @@ class RandomModel(Model):
     """wanlab's model around a transformer with random weights; every prompt is embedded as noise."""
 
     @cached_property
-    def _loaded(self) -> Loaded:
+    def _loaded(self) -> tuple[Loaded, ...]:
         reader = RandomReader(self.checkpoint.transformer, self.device)
-        return load(self.checkpoint, self.settings, lora_set(self.settings), self.folder / "scratch", reader)
+        return (load(self.checkpoint, self.settings, lora_set(self.settings), self.folder / "scratch", reader),)
 
     def encode(self, text: str) -> Tensor:
         """(1, 512, d)."""

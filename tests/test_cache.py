@@ -323,7 +323,7 @@ def test_each_window_and_branch_has_a_memory_of_its_own(model: Model, bench: Ben
 
 def run_from(model: Model, bench: Bench, settings: Settings, first: Tensor) -> list[Step]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wanlab.denoise.first_noise", lambda _: first)
+        patch.setattr("wanlab.denoise.first_noise", lambda *_: first)
         return run(model, bench, settings)
 
 

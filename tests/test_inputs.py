@@ -174,7 +174,7 @@ def test_a_first_and_last_frame_model_reads_both_pictures(seeing: Model) -> None
     torch.manual_seed(0)
     config = dict(seeing.transformer.config, num_layers=1, pos_embed_seq_len=34)
     both = Model(seeing.settings, seeing.checkpoint)
-    both.__dict__["_loaded"] = Loaded(WanTransformer3DModel.from_config(config).eval(), both.settings)
+    both.__dict__["_loaded"] = (Loaded(WanTransformer3DModel.from_config(config).eval(), seeing.settings),)
     x, condition = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 20, 2, 4, 4)
     text, tokens = torch.randn(1, 512, 128), torch.randn(2, 17, both.transformer.config.image_dim)
     ours = both.velocity(x, torch.tensor(500), text, condition=condition, image=tokens.flatten(0, 1)[None])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -23,9 +23,11 @@ from wanlab.model import checkpoint
 from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.plans import make_plan
+from wanlab.run import _preview
 from wanlab.settings import ModelSettings, Settings
 from wanlab.store import StepStore
 from wanlab.timeline import Timeline
+from wanlab.weights.registry import known
 
 Make = Callable[..., Settings]
 RATIO = 0.6  # of 6 steps at shift 2 (timesteps 999, 909, 800, 666, 500, 285) two are below
@@ -326,3 +328,79 @@ def test_image_to_video_without_an_image_encoder_equals_diffusers(image_folder: 
     assert torch.isfinite(theirs).all()
     with pytest.raises(SettingsError, match="this model has no image encoder"):
         lab.run("a red star spins", image=PICTURE, width=32, height=32, clip_embed_strength=0.5)
+
+
+# --- latents of 48 channels --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_5b(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Wan2.2-TI2V-5B with few random weights: the VAE of Wan2.2, 48 channels, a timestep for each token."""
+    made = tmp_path_factory.mktemp("5b") / "tiny"
+    shutil.copytree(wl.tiny_path(), made, ignore=shutil.ignore_patterns("preview*", "caches*"))
+    torch.manual_seed(0)
+    config = json.loads((made / "transformer" / "config.json").read_text()) | {"in_channels": 48, "out_channels": 48}
+    vae = known("Wan2.2-TI2V-5B").vae | {"base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1}
+    for part, kind, how in (("transformer", WanTransformer3DModel, config), ("vae", AutoencoderKLWan, vae)):
+        shutil.rmtree(made / part)
+        kind.from_config(how).save_pretrained(made / part)
+    index_of(made, expand_timesteps=True)
+    return made
+
+
+@pytest.fixture
+def lab_5b(small_5b: Path, tmp_path: Path) -> wl.Lab:
+    return wl.Lab(tmp_path / "lab", model=small_5b)
+
+
+SMALL: dict[str, Any] = {"width": 64, "height": 32, "frames": 9, "steps": 4, "seed": 3}
+
+
+def test_48_channels_equal_wan_pipeline_bit_for_bit(small_5b: Path, lab_5b: wl.Lab) -> None:
+    run = lab_5b.run("a red star spins", **SMALL)
+    assert run.latents(4).shape == (1, 48, 3, 2, 4)
+    assert torch.equal(run.latents(4), stock(small_5b, run.settings, guidance_scale=run.settings.cfg))
+    assert run.clip.frames.shape == (9, 32, 64, 3)
+    assert run.steps[1].clean.shape == (1, 48, 3, 2, 4)
+    assert _preview(run)(run.steps[1].clean).shape == (9, 4, 8, 3)  # fitted to the VAE: two pixels for a latent cell
+
+
+def test_clips_of_48_channels_go_through_the_vae_and_start_runs(lab_5b: wl.Lab) -> None:
+    run = lab_5b.run("a red star spins", **SMALL)
+    pixels = run.clip.frames.astype(np.float32) / 127.5 - 1
+    assert lab_5b.model.encode_video(pixels).shape == (1, 48, 3, 2, 4)
+    again = lab_5b.run("a red star spins", samples=run, steps=4, denoise_strength=0.5)
+    assert (again.settings.width, again.settings.height, again.settings.frames) == (64, 32, 9)
+    with pytest.raises(SettingsError, match="samples are latents of 16 channels, and those of this model have 48"):
+        lab_5b.run("a red star spins", samples=torch.zeros(1, 16, 3, 4, 8), **SMALL)
+
+
+@pytest.mark.parametrize(
+    "row", [{"context.frames": 5, "context.overlap": 4}, {"feta": True}, {"freeinit.rounds": 2}, CACHES["easycache"]]
+)
+def test_techniques_work_on_48_channels(lab_5b: wl.Lab, row: dict[str, Any]) -> None:
+    plan = lab_5b.plan("a red star spins", **SMALL)
+    run = lab_5b.run("a red star spins", row, **SMALL)
+    assert run.latents(4).shape == (1, 48, 3, 2, 4)
+    assert torch.isfinite(run.latents(4)).all()
+    assert plan.model_calls == 8
+
+
+def test_sizes_of_the_larger_cells_are_multiples_of_32(lab_5b: wl.Lab) -> None:
+    with pytest.raises(
+        SettingsError, match="width is 48; this model makes clips in multiples of 32 pixels, for example 32 or 64"
+    ):
+        lab_5b.run("a red star spins", **SMALL | {"width": 48})
+
+
+def test_a_picture_for_the_5b_is_refused_in_a_sentence(lab_5b: wl.Lab) -> None:
+    with pytest.raises(SettingsError, match=r"runs Wan2\.2-TI2V-5B as a text-to-video model so far"):
+        lab_5b.run("a red star spins", image=PICTURE, **SMALL)
+
+
+def test_the_vae_of_another_wan_is_refused(small_5b: Path) -> None:
+    vae = str(Path(wl.tiny_path()) / "vae")
+    with pytest.raises(
+        ModelError, match=r"predicts latents of 48 channels, and the VAE has 16; give vae=..., the one of Wan2\.2"
+    ):
+        checkpoint.find(ModelSettings(model=str(small_5b), vae=vae))

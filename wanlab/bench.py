@@ -87,7 +87,8 @@ class Bench:
             return {}
         kind, array = self.inputs.read("samples", samples)
         if kind == "latents":
-            return {"frames": 4 * array.shape[2] - 3, "height": 8 * array.shape[3], "width": 8 * array.shape[4]}
+            cell = self.checkpoint.form[1]
+            return {"frames": 4 * array.shape[2] - 3, "height": cell * array.shape[3], "width": cell * array.shape[4]}
         return {"frames": len(array)}
 
     def planned(

@@ -24,8 +24,9 @@ def check(timeline: Timeline, checkpoint: Checkpoint, inputs: Inputs, facts: Fac
     settings = timeline.settings
     _check_loader(loader, checkpoint)
     _check_loras(timeline, loader)
+    _check_size(settings, checkpoint)
     _check_images(settings, checkpoint, inputs)
-    _check_samples(settings, inputs)
+    _check_samples(settings, checkpoint, inputs)
     _check_sections(timeline)
     for start in (0, *(at for at, _ in timeline.forks)):
         _check_numbers(timeline.at(start), checkpoint)
@@ -62,8 +63,25 @@ def _check_loras(timeline: Timeline, loader: ModelSettings) -> None:
             )
 
 
+def _check_size(settings: Settings, checkpoint: Checkpoint) -> None:
+    token = 2 * checkpoint.form[1]  # pixels in a row
+    for name in ("width", "height"):
+        value = getattr(settings, name)
+        if value % token:
+            below = max(token, value // token * token)
+            raise SettingsError(
+                f"{name} is {value}; this model makes clips in multiples of {token} pixels, for example {below} or "
+                f"{below + token}."
+            )
+
+
 def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) -> None:
     named = [name for name in ("image", "end_image") if getattr(settings, name)]
+    if named and checkpoint.expand_timesteps:
+        raise SettingsError(
+            f"{named[0]} is given, and wanlab runs Wan2.2-TI2V-5B as a text-to-video model so far; leave the image out, or "
+            "take an image-to-video model such as Wan2.2-I2V-A14B."
+        )
     if named and not checkpoint.image_to_video:
         raise SettingsError(
             f"{named[0]} is given, but this is a text-to-video model (16 input channels); take an image-to-video model, for "
@@ -98,12 +116,18 @@ def _frames(name: str, settings: Settings, inputs: Inputs) -> np.ndarray:
     return inputs.read(name, getattr(settings, name))[1]
 
 
-def _check_samples(settings: Settings, inputs: Inputs) -> None:
+def _check_samples(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) -> None:
     if not settings.samples:
         return
     kind, array = inputs.read("samples", settings.samples)
     if kind == "latents":
-        frames, height, width = 4 * array.shape[2] - 3, 8 * array.shape[3], 8 * array.shape[4]
+        channels, cell = checkpoint.form
+        if array.shape[1] != channels:
+            raise SettingsError(
+                f"samples are latents of {array.shape[1]} channels, and those of this model have {channels}; give frames, or "
+                "latents of this model."
+            )
+        frames, height, width = 4 * array.shape[2] - 3, cell * array.shape[3], cell * array.shape[4]
         if (frames, height, width) != (settings.frames, settings.height, settings.width):
             raise SettingsError(
                 f"samples are latents of {frames} frames of {width} x {height}, and the run has {settings.frames} of "

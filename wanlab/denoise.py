@@ -116,7 +116,8 @@ def _computed(moment: Moment, latents: Tensor, told: Given) -> tuple[Stored, int
 
 def _start(model: Model, timeline: Timeline, store: StepStore, inputs: Inputs, **how: bool) -> tuple[Tensor, int] | None:
     """The latents that the run begins with, and the calls that this took; None if a step before is missing in the store."""
-    settings, noise = timeline.settings, first_noise(timeline.settings)
+    settings, form = timeline.settings, model.facts.form
+    noise = first_noise(settings, form)
     if settings.freeinit is None:
         return start_latents(model, settings, inputs, noise), 0
     calls, last = 0, None
@@ -125,5 +126,5 @@ def _start(model: Model, timeline: Timeline, store: StepStore, inputs: Inputs, *
         calls += last.calls
     if last is None or last.index + 1 < len(before):
         return None
-    fresh = fresh_noise(settings, settings.freeinit.rounds)
+    fresh = fresh_noise(settings, settings.freeinit.rounds, form)
     return mixed(last.after.cpu(), noise, fresh, settings.freeinit), calls

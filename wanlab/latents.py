@@ -13,12 +13,17 @@ from torch import Tensor
 
 from wanlab.files import write_whole
 from wanlab.settings import Settings
+from wanlab.skips import LATENTS
 
 
-def noise(settings: Settings, generator: torch.Generator | None = None) -> Tensor:
-    """The noise of this seed and size: (1, 16, t, h, w) float32, drawn on the CPU so that it is the same for every device."""
+def noise(settings: Settings, generator: torch.Generator | None = None, form: tuple[int, int] = LATENTS) -> Tensor:
+    """The noise of this seed and size: (1, c, t, h, w) float32, drawn on the CPU so that it is the same for every device.
+
+    `form` is the number of channels, and the pixels of a latent cell in a row: 16 and 8, with the VAE of Wan2.2 48 and 16.
+    """
     generator = generator or torch.Generator().manual_seed(settings.seed)
-    shape = (1, 16, settings.latent_frames, settings.height // 8, settings.width // 8)
+    channels, cell = form
+    shape = (1, channels, settings.latent_frames, settings.height // cell, settings.width // cell)
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
@@ -46,7 +51,8 @@ class Preview:
     """A linear map from latents to pixels, fitted by least squares: a picture in milliseconds, without the VAE.
 
     Each output value is a weighted sum of the 3x3 latent cells around it and a constant. `first` (145, p p 3) is for the
-    first latent frame, which stands for one frame; `rest` (145, 4 p p 3) for the others, which stand for four.
+    first latent frame, which stands for one frame; `rest` (145, 4 p p 3) for the others, which stand for four. With 48 channels
+    instead of 16 it is 433 instead of 145.
     """
 
     first: Tensor
@@ -59,9 +65,9 @@ class Preview:
 
     @classmethod
     def fit(cls, latents: Tensor, frames: np.ndarray, cell: int = 8, ridge: float = 1e-2) -> Preview:
-        """The best map from latents (n, 16, t, h, w) to their frames (n, 4t - 3, 8h, 8w, 3) uint8."""
-        pixels = torch.from_numpy(frames).float() / 127.5 - 1
-        pixels = pixels.unfold(2, 8, 8).unfold(3, 8, 8)  # (n, f, h, w, 3, 8, 8)
+        """The best map from latents (n, 16, t, h, w) to their frames (n, 4t - 3, 8h, 8w, 3) uint8, or of another form."""
+        pixels, side = torch.from_numpy(frames).float() / 127.5 - 1, frames.shape[3] // latents.shape[4]
+        pixels = pixels.unfold(2, side, side).unfold(3, side, side)  # (n, f, h, w, 3, 8, 8)
         pixels = F.adaptive_avg_pool2d(pixels.flatten(0, 4), cell).view(*pixels.shape[:5], cell, cell)
         seen = _neighbourhoods(latents)  # (n, t, h, w, 145)
         first = _least_squares(seen[:, :1], pixels[:, :1].flatten(4), ridge)

@@ -149,7 +149,8 @@ def work(frames: int, settings: Settings, facts: Facts) -> float:
 
     A block multiplies every token with its matrices and lets it attend to all tokens and to 512 text tokens.
     """
-    tokens = frames * (settings.height // 16) * (settings.width // 16)
+    patch = 2 * facts.form[1]  # a token is 2 x 2 latent cells
+    tokens = frames * (settings.height // patch) * (settings.width // patch)
     config = facts.config
     if not config:
         return float(tokens)

@@ -133,6 +133,7 @@ def request_of(found: Checkpoint, model: ModelSettings, run: PlannedRun, texts_k
             image_encoder=configs.get("image_encoder"),
             stored=found.stored,
             transformers=len(found.transformers),
+            expanded=found.expand_timesteps,
         ),
         passes=run.passes_by_size,
         texts_known=texts_known,

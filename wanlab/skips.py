@@ -36,6 +36,7 @@ from wanlab.schedule import low_noise
 from wanlab.settings import Settings
 from wanlab.time_embedding import TimeEmbedding
 
+LATENTS = (16, 8)  # channels of Wan's latents, and the pixels of a latent cell in a row
 TABLES = Path(__file__).with_name("cache_tables.json")
 
 
@@ -53,6 +54,7 @@ class Facts:
     read: Callable[[], TimeEmbedding] | None = field(default=None, compare=False)
     config: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the transformer's, for the arithmetic of a pass
     boundary: float = 0.0  # the timestep below which a second transformer predicts
+    form: tuple[int, int] = LATENTS  # channels of latents, and the pixels of a latent cell in a row
 
     @cached_property
     def time_embedding(self) -> TimeEmbedding | None:

@@ -11,16 +11,17 @@ from wanlab.inputs import Inputs
 from wanlab.model.condition import fitted
 from wanlab.model.model import Model
 from wanlab.settings import Settings
+from wanlab.skips import LATENTS
 from wanlab.windows import freenoise_order
 
 
-def first_noise(settings: Settings) -> Tensor:
-    """The noise of this seed and size (1, 16, t, h, w); with FreeNoise, that of the first window shuffled for those behind it.
+def first_noise(settings: Settings, form: tuple[int, int] = LATENTS) -> Tensor:
+    """The noise of this seed and size (1, c, t, h, w); with FreeNoise, that of the first window shuffled for those behind it.
 
     FreeNoise (Qiu et al. 2023, arXiv 2310.15169): the permutations come from the generator of the noise, after it.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    noise = latents.noise(settings, generator)
+    noise = latents.noise(settings, generator, form)
     context = settings.context
     if context and context.freenoise and context.acts(0, settings):
         order = freenoise_order(

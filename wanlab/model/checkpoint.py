@@ -22,7 +22,7 @@ from wanlab.names import digest
 from wanlab.quantize.kinds import FILE_KINDS, KINDS
 from wanlab.schedule import TRAINING_LEVELS
 from wanlab.settings import ModelSettings, Settings, declared
-from wanlab.skips import Facts
+from wanlab.skips import LATENTS, Facts
 from wanlab.tiny import lora_path, tiny_path
 from wanlab.weights.headers import read_header
 from wanlab.weights.inspection import Inspection, inspect_checkpoint
@@ -43,6 +43,7 @@ SPIECE = "spiece_model"  # the tensor of ComfyUI's text encoders that is a token
 _SHAPE = ("num_attention_heads", "num_layers", "in_channels", "image_dim", "pos_embed_seq_len", "vace_layers")
 _FILES = (".safetensors", ".gguf", ".pth", ".pt", ".ckpt", ".bin")  # endings of files, not of names on the hub
 _NEEDED = ("transformer", "text_encoder", "tokenizer", "vae")
+_CHANNELS = ((16, 16), (36, 16), (48, 48))  # that go in and come out
 _SEEING = ("image_encoder", "image_processor")
 
 
@@ -59,6 +60,7 @@ class Checkpoint:
     configs: Mapping[str, Mapping[str, Any]] = field(compare=False)
     stored: str = ""  # the quantized kind in which the transformer's file holds its matrices
     boundary_ratio: float | None = None  # of two transformers: of the noise levels, where the second one takes over
+    expand_timesteps: bool = False  # whether each token is told its own timestep (Wan2.2-TI2V-5B)
 
     @property
     def transformers(self) -> tuple[str, ...]:
@@ -79,6 +81,12 @@ class Checkpoint:
     def vae(self) -> Mapping[str, Any]:
         """The VAE's configuration."""
         return self.configs["vae"]
+
+    @property
+    def form(self) -> tuple[int, int]:
+        """What latents are: the number of channels, and the pixels of a latent cell in a row."""
+        vae = self.configs.get("vae", {})
+        return int(vae.get("z_dim") or LATENTS[0]), int(vae.get("scale_factor_spatial") or LATENTS[1])
 
     @property
     def beside(self) -> Path:
@@ -126,11 +134,12 @@ class Checkpoint:
         """What velocities depend on: a hash of the transformer, the text encoder and the tokenizer.
 
         Of an image-to-video model also of the image encoder and of the VAE, which encodes the picture; of two transformers of
-        both, and of where the second one takes over.
+        both, and of how they are told the noise level.
         """
         seeing = ("image_encoder", "image_processor", "vae") if self.image_to_video else ()
         found = _fingerprint(self.parts, ("tokenizer", "text_encoder", *self.transformers, *seeing))
-        return found if self.boundary_ratio is None else digest(found, self.boundary_ratio)
+        told = (self.boundary_ratio, self.expand_timesteps)
+        return found if told == (None, False) else digest(found, *told)
 
     @cached_property
     def text_fingerprint(self) -> str:
@@ -184,21 +193,24 @@ def described(settings: ModelSettings) -> Checkpoint:
         return find(settings)
     parts = {"text_encoder": listed.text_encoder, "vae": listed.vae, "image_encoder": listed.image_encoder}
     configs = {"transformer": listed.transformer, **{name: config for name, config in parts.items() if config is not None}}
-    return Checkpoint(listed.name, {}, configs, boundary_ratio=listed.boundary_ratio)
+    how: dict[str, Any] = {"boundary_ratio": listed.boundary_ratio, "expand_timesteps": listed.expand_timesteps}
+    return Checkpoint(listed.name, {}, configs, **how)
 
 
 def facts_of(found: Checkpoint, settings: ModelSettings) -> Facts:
     """What planning knows of a model."""
     if not found.parts:
-        return Facts.of(digest(found.name, settings.base_precision), found.name, found.transformer, boundary=found.boundary)
-    return Facts.of(
-        model_id(found, settings),
-        found.name if found.beside.name != "transformer" else found.beside.as_posix(),
-        found.transformer,
-        beside=found.beside,
-        read=lambda: read_time_embedding(found.parts["transformer"]),
-        boundary=found.boundary,
-    )
+        facts = Facts.of(digest(found.name, settings.base_precision), found.name, found.transformer, boundary=found.boundary)
+    else:
+        facts = Facts.of(
+            model_id(found, settings),
+            found.name if found.beside.name != "transformer" else found.beside.as_posix(),
+            found.transformer,
+            beside=found.beside,
+            read=lambda: read_time_embedding(found.parts["transformer"]),
+            boundary=found.boundary,
+        )
+    return replace(facts, form=found.form)
 
 
 def model_id(found: Checkpoint, settings: ModelSettings) -> str:
@@ -256,8 +268,11 @@ def _not_run(transformer: Mapping[str, Any]) -> str:
     if transformer.get("vace_layers"):
         return "it is a VACE model, and wanlab runs text-to-video and image-to-video ones so far"
     channels = int(transformer["in_channels"])
-    if channels not in (16, 36):
-        return f"it takes {channels} input channels, and wanlab runs text-to-video (16) and image-to-video models (36) so far"
+    if (channels, int(transformer.get("out_channels") or channels)) not in _CHANNELS:
+        return (
+            f"it takes {channels} input channels, and wanlab runs text-to-video (16, of Wan2.2-TI2V-5B 48) and image-to-video "
+            "models (36) so far"
+        )
     return ""
 
 
@@ -293,24 +308,22 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
     configs = {
         part: _json(path / "config.json") for part, path in parts.items() if part not in ("tokenizer", "image_processor")
     }
-    kind, channels = configs["transformer"].get("_class_name"), configs["transformer"].get("in_channels")
+    kind = configs["transformer"].get("_class_name")
     if kind != "WanTransformer3DModel":
         raise ModelError(
             f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs Wan2.1 models of the "
             "class WanTransformer3DModel."
         )
-    if channels not in (16, 36):
-        raise ModelError(
-            f"{folder} takes {channels} input channels: a control model. wanlab runs text-to-video (16 channels) and "
-            "image-to-video ones (36) so far."
-        )
+    if _not_run(configs["transformer"]):
+        raise ModelError(f"{folder} cannot be used: {_not_run(configs['transformer'])}.")
     lacking = [part for part in _SEEING if configs["transformer"].get("image_dim") and part not in parts]
     if lacking:
         raise ModelError(f"{folder} is an image-to-video model that is not complete: {', '.join(lacking)} missing.")
     second = configs.get("transformer_2", configs["transformer"])
     if any(second.get(key) != configs["transformer"].get(key) for key in (*_SHAPE, "_class_name")):
         raise ModelError(f"{folder} has two transformers of different shapes; wanlab runs two of one shape, as Wan2.2 has.")
-    return Checkpoint(folder.as_posix() if name == str(folder) else name, parts, configs, boundary_ratio=ratio)
+    how: dict[str, Any] = {"boundary_ratio": ratio, "expand_timesteps": bool(index.get("expand_timesteps"))}
+    return _fitting(Checkpoint(folder.as_posix() if name == str(folder) else name, parts, configs, **how))
 
 
 def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
@@ -322,7 +335,13 @@ def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
         raise ModelError(f"model is {str(file)!r}; {found.summary}")
     if _not_run(found.config):
         raise ModelError(f"model is {str(file)!r}; {_not_run(found.config)}.")
-    whole = Checkpoint(file.as_posix(), {"transformer": file}, {"transformer": found.config}, _kind(found.precision))
+    whole = Checkpoint(
+        file.as_posix(),
+        {"transformer": file},
+        {"transformer": found.config},
+        _kind(found.precision),
+        expand_timesteps=found.variant == "ti2v",
+    )
     return _with_parts(whole, settings)
 
 
@@ -351,7 +370,18 @@ def _with_parts(whole: Checkpoint, settings: ModelSettings) -> Checkpoint:
             f"model is {whole.name!r}, a transformer alone; it also needs {', '.join(missing)}: give "
             f"{', '.join(f'{part}=...' for part in missing)}, a file or folder each."
         )
-    return replace(whole, parts=parts, configs=configs)
+    return _fitting(replace(whole, parts=parts, configs=configs))
+
+
+def _fitting(whole: Checkpoint) -> Checkpoint:
+    """The checkpoint, if its VAE has the latents that its transformer predicts; else ModelError."""
+    predicts, has = int(whole.transformer.get("out_channels") or whole.transformer["in_channels"]), whole.form[0]
+    if predicts != has:
+        raise ModelError(
+            f"model is {whole.name!r}, whose transformer predicts latents of {predicts} channels, and the VAE has {has}; give "
+            f"vae=..., the one of {'Wan2.2' if predicts == 48 else 'Wan2.1'}."
+        )
+    return whole
 
 
 def _kind(precision: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -262,17 +263,20 @@ class Model:
         condition: Tensor | None = None,
         image: Tensor | None = None,
     ) -> Tensor:
-        """The predicted velocity, noise - clean: (b, 16, t, h, w) in the model's dtype, from latents of the same shape.
+        """The predicted velocity, noise - clean: (b, c, t, h, w) in the model's dtype, from latents of the same shape.
 
         For image-to-video models with the `condition` (b, 20, t, h, w) and the tokens of the `image` (b, n, d).
         """
         seen = latents.to(self.device, self.dtype)
         if image is not None and self.transformer.config.pos_embed_seq_len:  # first and last frame: two pictures, one by one
             image = image.unflatten(1, (2, -1)).flatten(0, 1)
+        told = timestep.to(self.device).expand(len(latents))
+        if self.checkpoint.expand_timesteps:  # each token is told its own, as WanPipeline does
+            told = told[:, None].float().expand(-1, _tokens(latents, self.checkpoint.transformer["patch_size"]))
         with self.at_work(timestep) as transformer, _sums_in_fp16(self.settings.base_precision == "fp16_fast"):
             return transformer(
                 hidden_states=seen if condition is None else torch.cat([seen, condition.to(seen)], 1),
-                timestep=timestep.to(self.device).expand(len(latents)),
+                timestep=told,
                 encoder_hidden_states=text,
                 encoder_hidden_states_image=None if image is None else image.to(seen),
                 return_dict=False,
@@ -287,17 +291,21 @@ class Model:
             return self.image_encoder(pixels.to(self.device), output_hidden_states=True).hidden_states[-2]
 
     def encode_video(self, video: np.ndarray) -> Tensor:
-        """Normalized latents (1, 16, t, h, w) float32 of frames (4t - 3, 8h, 8w, 3) in -1..1."""
+        """Normalized latents (1, 16, t, h, w) float32 of frames (4t - 3, 8h, 8w, 3) in -1..1; (1, 48, ...) of 16h, 16w."""
         return self.frames.encode(video)
 
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Frames (t, h, w, 3) uint8 of normalized latents (1, 16, t, h, w) float32."""
+        """Frames (t, h, w, 3) uint8 of normalized latents (1, c, t, h, w) float32."""
         return self.frames.decode(latents)
 
     def parameters(self, part: str) -> int:
         """Number of parameters of "text_encoder", "transformer" or "vae"."""
         module: nn.Module = getattr(self, part)
         return sum(weight.numel() for weight in module.parameters())
+
+
+def _tokens(latents: Tensor, patch: Sequence[int]) -> int:
+    return math.prod(size // side for size, side in zip(latents.shape[2:], patch, strict=True))
 
 
 @contextlib.contextmanager

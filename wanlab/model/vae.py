@@ -64,7 +64,7 @@ class Vae:
 
     @torch.inference_mode()
     def encode(self, video: np.ndarray) -> Tensor:
-        """Normalized latents (1, 16, t, h, w) float32 of frames (4t - 3, 8h, 8w, 3) in -1..1."""
+        """Normalized latents (1, 16, t, h, w) float32 of frames (4t - 3, 8h, 8w, 3) in -1..1; (1, 48, ...) of 16h, 16w."""
         pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(3, 0, 1, 2)[None].to(self.device)
         with self._at_work(self.settings.vae_tiling) as vae:
             encoded = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float()
@@ -73,7 +73,7 @@ class Vae:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Frames (t, h, w, 3) uint8 of normalized latents (1, 16, t, h, w) float32."""
+        """Frames (t, h, w, 3) uint8 of normalized latents (1, c, t, h, w) float32."""
         mean, scale = self._normal
         with self._at_work(self.tiled) as vae:
             clip = vae.decode((latents.to(self.device) / scale + mean).to(vae.dtype), return_dict=False)[0].float()

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from wanlab.groups import FreeInitSettings
 from wanlab.settings import Settings
+from wanlab.skips import LATENTS
 from wanlab.start import first_noise
 
 # The product of 1 - beta over the 1000 levels of Stable Diffusion, sqrt(beta) even from sqrt(0.00085) to sqrt(0.012).
@@ -81,7 +82,7 @@ def mixed(clean: Tensor, noise: Tensor, fresh: Tensor, options: FreeInitSettings
     return exchanged(noised(clean, noise), fresh, filter)
 
 
-def fresh_noise(settings: Settings, round: int) -> Tensor:
-    """The new noise of a round (1, 16, t, h, w) float32, drawn on the CPU as that of the first one is, from another seed."""
+def fresh_noise(settings: Settings, round: int, form: tuple[int, int] = LATENTS) -> Tensor:
+    """The new noise of a round (1, c, t, h, w) float32, drawn on the CPU as that of the first one is, from another seed."""
     seed = int.from_bytes(hashlib.blake2b(f"freeinit {settings.seed} {round}".encode(), digest_size=8).digest())
-    return first_noise(settings.model_copy(update={"seed": seed}))
+    return first_noise(settings.model_copy(update={"seed": seed}), form)
