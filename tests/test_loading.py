@@ -455,12 +455,10 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "a relative path of a file": (lambda folder: "models/wan.safetensors", {}, r"there is no such folder or file"),
     "a relative path of a GGUF file": (lambda folder: "models/wan.gguf", {}, r"there is no such folder or file"),
     "a name that is nearly right": (lambda folder: "Wan2.1-T2V-1.3", {}, r"did you mean Wan2\.1-T2V-1\.3B"),
-    "two transformers": (lambda folder: "Wan2.2-T2V-A14B", {}, r"model is 'Wan2\.2-T2V-A14B'; it has two transformers"),
     "VACE": (lambda folder: "Wan-AI/Wan2.1-VACE-1.3B-diffusers", {}, r"it is a VACE model, and wanlab runs text-to-video and"),
-    "48 channels": (lambda folder: "Wan2.2-TI2V-5B", {}, r"it takes 48 input channels, and wanlab runs"),
     "Animate": (lambda folder: "Wan2.2-Animate-14B", {}, r"it is an Animate model, which needs the pose"),
     "a VACE file": (vace, {}, r"model is '.*vace\.safetensors'; it is a VACE model, and wanlab runs"),
-    "image to video of Wan2.2": (blind, {}, r"model is '.*blind\.safetensors'; it is an image-to-video model without image"),
+    "image to video of Wan2.2": (blind, {}, r"model is '.*blind\.safetensors', an image-to-video model without image"),
 }
 
 

@@ -294,6 +294,31 @@ def test_a_folder_without_its_second_transformer_is_not_complete(folder: Path, t
         checkpoint.find(str(broken))
 
 
+def single(folder: Path, part: str, to: Path) -> str:
+    """A transformer of a folder as a single file, under diffusers' names."""
+    (file,) = (folder / part).glob("*.safetensors")
+    config = (folder / part / "config.json").read_text()
+    save_file({name: one.contiguous() for name, one in load_file(file).items()}, to, metadata={"config": config})
+    return str(to)
+
+
+def test_two_single_files_are_the_same_model_as_the_folder(folder: Path, pair: Model, shifted: Make, tmp_path: Path) -> None:
+    rest = {part: str(folder / part) for part in ("text_encoder", "tokenizer", "vae")}
+    files = [single(folder, part, tmp_path / f"{part}.safetensors") for part in ("transformer", "transformer_2")]
+    how = ModelSettings().but({"model": files[0], "transformer_2": files[1], **rest})
+    assert checkpoint.find(how).boundary == 875.0
+    how = how.but({"boundary_ratio": RATIO})
+    ours, theirs = (
+        steps_of(model, shifted(cfg=1.0), StepStore(tmp_path / str(k)))[-1].after
+        for k, model in enumerate((Model(how, checkpoint.find(how)), pair))
+    )
+    assert torch.equal(ours, theirs)
+    with pytest.raises(ModelError, match=r"boundary_ratio is 0\.6, but '.*' has one transformer; leave it out"):
+        checkpoint.find(how.but({"transformer_2": ""}))
+    with pytest.raises(ModelError, match="two transformers have different shapes"):
+        checkpoint.find(how.but({"transformer_2": str(Path(wl.tiny_path("tiny-i2v")) / "transformer")}))
+
+
 def test_plans_of_a14b_count_two_transformers_and_the_same_calls() -> None:
     how = {"width": 832, "height": 480, "frames": 81, "steps": 8, "cfg": 5.0}
     one, two = (wl.plan(how, model=name) for name in ("Wan2.1-T2V-14B", "Wan2.2-T2V-A14B"))
@@ -318,6 +343,16 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({name: one for name, one in load_file(file).items() if name in kept}, file)
     index_of(made, image_encoder=[None, None], image_processor=[None, None])
     return make_second(made)
+
+
+def test_half_of_an_image_to_video_pair_is_refused(image_folder: Path, tmp_path: Path) -> None:
+    half = single(image_folder, "transformer", tmp_path / "high.safetensors")
+    rest = {part: str(image_folder / part) for part in ("text_encoder", "tokenizer", "vae")}
+    with pytest.raises(
+        ModelError, match=r"one of the two transformers of Wan2\.2 A14B; give the one of low noise as transformer_2="
+    ):
+        checkpoint.find(ModelSettings().but({"model": half, **rest}))
+    assert checkpoint.find(ModelSettings().but({"model": half, "transformer_2": half, **rest})).boundary == 900.0
 
 
 def test_image_to_video_without_an_image_encoder_equals_diffusers(image_folder: Path, tmp_path: Path) -> None:
@@ -404,3 +439,20 @@ def test_the_vae_of_another_wan_is_refused(small_5b: Path) -> None:
         ModelError, match=r"predicts latents of 48 channels, and the VAE has 16; give vae=..., the one of Wan2\.2"
     ):
         checkpoint.find(ModelSettings(model=str(small_5b), vae=vae))
+
+
+# --- VACE --------------------------------------------------------------------------------------------------------------
+
+
+def test_vace_is_planned_and_refused_in_a_sentence(tmp_path: Path) -> None:
+    how = {"width": 832, "height": 480, "frames": 81, "steps": 8, "cfg": 5.0}
+    assert wl.plan(how, model="Wan2.1-VACE-14B").model_calls == 16
+    made = Path(shutil.copytree(wl.tiny_path(), tmp_path / "vace"))
+    config = json.loads((made / "transformer" / "config.json").read_text())
+    config |= {"_class_name": "WanVACETransformer3DModel", "vace_layers": [0, 4]}
+    (made / "transformer" / "config.json").write_text(json.dumps(config))
+    for model in (str(made), "Wan2.1-VACE-14B"):
+        with pytest.raises(
+            ModelError, match=r"it is a VACE model, and wanlab runs .*: it would need a control clip, a mask and"
+        ):
+            checkpoint.find(model)

@@ -180,6 +180,21 @@ class ModelSettings(Asked):
         affects="result",
         comfy=f"{_LOADER}.model",
     )
+    transformer_2: str = knob(
+        "",
+        "Of Wan2.2 A14B in single files: the transformer of low noise, beside that of high noise, which model names.",
+        affects="result",
+        comfy="WanVideoModelLoader.model",
+    )
+    boundary_ratio: float | None = knob(
+        None,
+        "Of two transformers: the second one predicts at timesteps below this part of 1000. Not given: as the model's folder "
+        "says, else the official 0.875, for image to video 0.9.",
+        affects="result",
+        low=0.001,
+        high=0.999,
+        step=0.005,
+    )
     text_encoder: str = knob(
         "",
         "File or folder of the text encoder, where the model is a single file. Not given: that of the model's folder.",

@@ -266,7 +266,10 @@ def _why_not(listed: Known) -> str:
 def _not_run(transformer: Mapping[str, Any]) -> str:
     """Why wanlab cannot run a transformer with this configuration, "" if it can."""
     if transformer.get("vace_layers"):
-        return "it is a VACE model, and wanlab runs text-to-video and image-to-video ones so far"
+        return (
+            "it is a VACE model, and wanlab runs text-to-video and image-to-video ones so far: it would need a control clip, a "
+            "mask and reference pictures as settings, and the 96 channels that its own blocks read of them"
+        )
     channels = int(transformer["in_channels"])
     if (channels, int(transformer.get("out_channels") or channels)) not in _CHANNELS:
         return (
@@ -308,22 +311,18 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
     configs = {
         part: _json(path / "config.json") for part, path in parts.items() if part not in ("tokenizer", "image_processor")
     }
+    if _not_run(configs["transformer"]):
+        raise ModelError(f"{folder} cannot be used: {_not_run(configs['transformer'])}.")
     kind = configs["transformer"].get("_class_name")
     if kind != "WanTransformer3DModel":
         raise ModelError(
-            f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs Wan2.1 models of the "
-            "class WanTransformer3DModel."
+            f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs models of the class WanTransformer3DModel."
         )
-    if _not_run(configs["transformer"]):
-        raise ModelError(f"{folder} cannot be used: {_not_run(configs['transformer'])}.")
     lacking = [part for part in _SEEING if configs["transformer"].get("image_dim") and part not in parts]
     if lacking:
         raise ModelError(f"{folder} is an image-to-video model that is not complete: {', '.join(lacking)} missing.")
-    second = configs.get("transformer_2", configs["transformer"])
-    if any(second.get(key) != configs["transformer"].get(key) for key in (*_SHAPE, "_class_name")):
-        raise ModelError(f"{folder} has two transformers of different shapes; wanlab runs two of one shape, as Wan2.2 has.")
     how: dict[str, Any] = {"boundary_ratio": ratio, "expand_timesteps": bool(index.get("expand_timesteps"))}
-    return _fitting(Checkpoint(folder.as_posix() if name == str(folder) else name, parts, configs, **how))
+    return Checkpoint(folder.as_posix() if name == str(folder) else name, parts, configs, **how)
 
 
 def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
@@ -348,7 +347,7 @@ def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
 def _with_parts(whole: Checkpoint, settings: ModelSettings) -> Checkpoint:
     """The checkpoint with the parts that the settings name; ModelError if one is missing."""
     parts, configs = dict(whole.parts), dict(whole.configs)
-    for part in ("text_encoder", "vae", "image_encoder"):
+    for part in ("transformer_2", "text_encoder", "vae", "image_encoder"):
         given = getattr(settings, part)
         if given:
             path = Path(given).expanduser()
@@ -370,11 +369,24 @@ def _with_parts(whole: Checkpoint, settings: ModelSettings) -> Checkpoint:
             f"model is {whole.name!r}, a transformer alone; it also needs {', '.join(missing)}: give "
             f"{', '.join(f'{part}=...' for part in missing)}, a file or folder each."
         )
-    return _fitting(replace(whole, parts=parts, configs=configs))
+    ratio = whole.boundary_ratio
+    if "transformer_2" in parts:
+        ratio = settings.boundary_ratio or ratio or (0.9 if whole.image_to_video else 0.875)
+    elif settings.boundary_ratio is not None:
+        raise ModelError(f"boundary_ratio is {settings.boundary_ratio}, but {whole.name!r} has one transformer; leave it out.")
+    return _fitting(replace(whole, parts=parts, configs=configs, boundary_ratio=ratio))
 
 
 def _fitting(whole: Checkpoint) -> Checkpoint:
-    """The checkpoint, if its VAE has the latents that its transformer predicts; else ModelError."""
+    """The checkpoint, if its parts belong together; else ModelError."""
+    second = whole.configs.get("transformer_2", whole.transformer)
+    if any(second.get(key) != whole.transformer.get(key) for key in _SHAPE):
+        raise ModelError(f"model is {whole.name!r}, whose two transformers have different shapes; give two that are a pair.")
+    if whole.image_to_video and not whole.transformer.get("image_dim") and len(whole.transformers) == 1:
+        raise ModelError(
+            f"model is {whole.name!r}, an image-to-video model without image encoder: one of the two transformers of Wan2.2 "
+            "A14B; give the one of low noise as transformer_2=... (the same file again, if it is a merge of both)."
+        )
     predicts, has = int(whole.transformer.get("out_channels") or whole.transformer["in_channels"]), whole.form[0]
     if predicts != has:
         raise ModelError(
@@ -393,7 +405,7 @@ def _part(part: str, path: Path) -> Inspection:
     if not path.exists():
         raise ModelError(f"{part} is {str(path)!r}; there is no such file or folder.")
     found = inspect_checkpoint(path)
-    if found.kind != part:
+    if found.kind != part.removesuffix("_2"):
         raise ModelError(f"{part} is {str(path)!r}; {found.summary} Give the file or folder of a {part.replace('_', ' ')}.")
     return found
 
