@@ -95,7 +95,8 @@ def auto_placement(request: Request) -> Change:
         return {}
     tried: list[Change] = []
     for tiled in ({}, {"vae_tiling": True}):
-        for aside in ({}, WAIT, {**WAIT, **_aside_of(request)}):
+        wait = {} if request.on_cpu else WAIT  # on a CPU what waits takes the same memory
+        for aside in ({}, wait, {**wait, **_aside_of(request)}):
             placed = _allowed(request, {**tiled, **aside})
             if placed is None:
                 continue

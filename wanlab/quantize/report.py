@@ -62,6 +62,10 @@ class Report:
 
     layers: tuple[Layer, ...]
 
+    def __repr__(self) -> str:
+        kinds = ", ".join(dict.fromkeys(layer.kind for layer in self.layers))
+        return f"Report({len(self.layers)} layers in {kinds or 'no kind'}, {self.bytes / 2**20:.2f} MiB)"
+
     @property
     def bytes(self) -> int:
         """Bytes of all stored weights; of every kind, if there are several."""
