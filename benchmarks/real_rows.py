@@ -116,6 +116,7 @@ def measure(subject: Subject, row: Row, scratch: Path) -> Measured:
     plan, error = None, ""
     try:
         request = subject.request(row)
+        plan = estimate(request)
         plan = estimate(request, calibrate(request, clock=subject.seconds))
         if plan.fits is False and device.type == "cpu":  # where the system would end the program
             return _not_measured(row, plan, f"not tried: {plan.verdict}")
@@ -124,7 +125,7 @@ def measure(subject: Subject, row: Row, scratch: Path) -> Measured:
             return _measured(subject, row, plan, scratch, model)
     except Exception as raised:
         failure = Failure.of(raised)
-        error = "out of memory" if failure.out_of_memory else failure.text.splitlines()[0]
+        error = "out of memory" if failure.out_of_memory else failure.text.splitlines()[0].removeprefix("wanlab.errors.")
         if failure.out_of_memory and plan:
             error += f"; the plan: {plan.verdict}"
     finally:
@@ -147,7 +148,7 @@ def _measured(subject: Subject, row: Row, plan: Estimate, scratch: Path, work: E
         one()
         return seconds() - began
 
-    warm_up = sum(spent(one) for one in timed)
+    warm_up, *_ = [spent(one) for one in timed]
     settle(device)
     meter, taken, ratios = Meter(device), list[float](), list[float]()
     for turn in range(subject.steps):
@@ -200,7 +201,7 @@ def passes(subject: Subject, transformer: Any, model: RandomModel) -> Step:
     text = model.encode("").expand(batch, -1, -1).to(device)
     timestep = torch.full((batch,), 500, device=device)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # as diffusers' pipelines do; its offloading gives weights memory anew, which inference mode may refuse
     def step() -> None:
         for _ in range(count):
             transformer(latents, timestep, text, return_dict=False)

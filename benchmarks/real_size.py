@@ -1,13 +1,13 @@
 """Wan 1.3B and 14B at their true size, without their weights: seconds and memory do not depend on the values.
 
-    python benchmarks/real_size.py --model 14B                  on a GPU: 81 frames of 832 x 480
-    python benchmarks/real_size.py --model 14B --rows "swap*,group*"
-    python benchmarks/real_size.py --model 1.3B --small         on a CPU: few blocks, few frames
+    python benchmarks/real_size.py --model 14B                              on a GPU: 81 frames of 832 x 480
+    python benchmarks/real_size.py --model 14B --rows "resident,swap*"      only rows of these names
+    python benchmarks/real_size.py --model 1.3B --small                     on a CPU: few blocks, few frames
 
 A row is a way to load the transformer: number format, quantization, swapped blocks, attention, compile. For each: seconds of a
 step in wanlab's own loop (`denoise`, with its store), the peak of memory, and both beside the plan. In the same run the same by
-diffusers alone, all resident and with its group offloading. Weights are made on the device, so nothing is read or written but
-what a row keeps on the disk. Only the transformer is there: no text encoder, no VAE.
+diffusers alone: all resident, and with its group offloading. Weights are made on the device, so nothing is read from the disk
+or written to it but what a row keeps there. Only the transformer is there: no text encoder, no VAE.
 
 A step is two passes of the transformer, one for each branch of guidance (`--cfg batched`: one pass for both, `--cfg off`: one
 branch). Seconds are the median of `--steps` steps after one that warms up, on a GPU when it has finished. Peaks are from
@@ -21,121 +21,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from fnmatch import fnmatch
-from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
-from measuring import GIB, held, machine, settle
-from random_reader import RandomReader
-from torch import Tensor
+from measuring import machine
+from real_rows import Measured, Row, Subject, measure
 
-from wanlab.cost.calibrate import calibrate
-from wanlab.cost.estimate import Configs, Estimate, Request, estimate
-from wanlab.cost.memory import DENOISE
-from wanlab.denoise import denoise
-from wanlab.failures import Failure
-from wanlab.meter import Meter, clock
-from wanlab.model.checkpoint import Checkpoint
-from wanlab.model.loaded import Loaded, load, lora_set
-from wanlab.model.model import Model
-from wanlab.settings import ModelSettings, Settings
-from wanlab.store import StepStore
-from wanlab.timeline import Timeline
+from wanlab.settings import Settings
 from wanlab.weights.registry import known
 
 GUIDANCE = {"two": {}, "batched": {"batched_cfg": True}, "off": {"cfg": 1.0}}
-HEAD = ("row", "s a step", "planned", "peak GiB", "planned", "warm-up s", "")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A way to load the transformer: `loader` are settings of wanlab, `group` those of diffusers' group offloading.
-
-    `by` is who computes: "wanlab" in its loop, "diffusers" in bare passes.
-    """
-
-    name: str
-    loader: Mapping[str, Any] = field(default_factory=dict)
-    by: str = "wanlab"
-    group: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured: a transformer's configuration, a clip, a device, so many steps."""
-
-    config: Mapping[str, Any]
-    settings: Settings
-    device: str
-    steps: int
-
-    @property
-    def seconds(self) -> Callable[[], float]:
-        """The clock: of the wall on a GPU, when it has finished; of the processor on a CPU."""
-        device = torch.device(self.device)
-        return time.process_time if device.type == "cpu" else lambda: clock(device)
-
-    def loader(self, row: Row) -> ModelSettings:
-        """The settings of a row; what is not said is a model in bf16."""
-        cuda = self.device.startswith("cuda")
-        room = torch.cuda.mem_get_info(self.device)[1] if cuda else psutil.virtual_memory().total
-        known = {"base_precision": "bf16", "load_device": self.device, "device_gib": room / GIB}
-        return ModelSettings().but({**known, **row.loader})
-
-    def request(self, row: Row) -> Request:
-        """What the plan of a row is asked for."""
-        return Request(self.settings, self.loader(row), Configs(self.config))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A row's numbers; None where there is none, and then `note` says why. `overhead` is a fraction of the bare passes."""
-
-    row: str
-    seconds: float | None = None
-    planned_seconds: float | None = None
-    peak_gib: float | None = None
-    planned_gib: float | None = None
-    warm_up: float | None = None
-    overhead: float | None = None
-    note: str = ""
-
-
-class RandomModel(Model):
-    """wanlab's model around a transformer with random weights; every prompt is embedded as noise."""
-
-    @cached_property
-    def _loaded(self) -> tuple[Loaded, ...]:
-        reader = RandomReader(self.checkpoint.transformer, self.device)
-        return (load(self.checkpoint, self.settings, lora_set(self.settings), self.folder / "scratch", reader),)
-
-    def encode(self, text: str) -> Tensor:
-        """(1, 512, d)."""
-        return self._embedded
-
-    @cached_property
-    def _embedded(self) -> Tensor:
-        noise = torch.randn(1, 512, self.checkpoint.transformer["text_dim"], generator=torch.Generator().manual_seed(0))
-        return noise.to(self.device, self.dtype)
+SMALL = {"frames": 9, "width": 128, "height": 128}
 
 
 def rows_for(blocks: int, cuda: bool) -> list[Row]:
     """All rows, the important ones first."""
     half, e4m3 = blocks // 2, "fp8_e4m3fn_scaled"
     stream = {"num_blocks_per_group": 1, "use_stream": True} if cuda else {"num_blocks_per_group": 1}
-    rows = [
+    return [
         Row("diffusers", by="diffusers"),
-        Row("resident"),
+        Row("resident", paired=True),
         Row(f"swap {half}", {"blocks_to_swap": half}),
         Row(f"swap {blocks}", {"blocks_to_swap": blocks}),
         Row("group offload", {}, "diffusers", stream),
@@ -148,115 +59,15 @@ def rows_for(blocks: int, cuda: bool) -> list[Row]:
         *(Row(kind, {"quantization": kind}) for kind in ("int8", "gguf_q8_0", "gguf_q4_0")),
         Row(f"swap {blocks}, prefetch 2", {"blocks_to_swap": blocks, "prefetch_blocks": 2}),
         Row(f"swap {blocks}, in order", {"blocks_to_swap": blocks, "use_non_blocking": False}),
-        Row(f"swap {blocks}, disk", {"blocks_to_swap": blocks, "offload_device": "disk"}),
         Row("group offload, 4 blocks", {}, "diffusers", {"num_blocks_per_group": 4}),
         *(Row(precision, {"base_precision": precision}) for precision in (("fp16", "fp16_fast") if cuda else ("fp32",))),
         Row("compile, whole", {"compile": {"whole": True}}),
+        Row(f"swap {blocks}, disk", {"blocks_to_swap": blocks, "offload_device": "disk"}),
     ]
-    return rows
 
 
 def _attention(cuda: bool) -> Sequence[str]:
     return ("sdpa_cudnn", "sdpa_flash", "flash_attn_2", "flash_attn_3", "sageattn") if cuda else ("sdpa_flash", "sdpa_math")
-
-
-def measure(subject: Subject, row: Row, scratch: Path) -> Measured:
-    """A row, with all of its memory let go afterwards; what goes wrong is its note."""
-    device = torch.device(subject.device)
-    plan, error = None, ""
-    try:
-        request = subject.request(row)
-        plan = estimate(request, calibrate(request, clock=subject.seconds))
-        if plan.fits is False and device.type == "cpu":  # where the system would end the program
-            return _not_measured(row, plan, f"not tried: {plan.verdict}")
-        settle(device)
-        with ExitStack() as model:
-            return _measured(subject, row, plan, scratch, model)
-    except Exception as raised:
-        failure = Failure.of(raised)
-        error = "out of memory" if failure.out_of_memory else failure.text.splitlines()[0]
-        if failure.out_of_memory and plan:
-            error += f"; the plan: {plan.verdict}"
-    finally:
-        settle(device)
-    return _not_measured(row, plan, error)
-
-
-def _not_measured(row: Row, plan: Estimate | None, why: str) -> Measured:
-    return Measured(row.name, planned_gib=plan.stages[DENOISE] if plan and row.group is None else None, note=why)
-
-
-def _measured(subject: Subject, row: Row, plan: Estimate, scratch: Path, model: ExitStack) -> Measured:
-    device, seconds = torch.device(subject.device), subject.seconds
-    before = held(device)
-    step, bare = (_wanlab if row.by == "wanlab" else _diffusers)(subject, row, scratch, model)
-    began = seconds()
-    step()
-    if row.name == "resident":
-        bare()
-    warm_up = seconds() - began
-    settle(device)
-    meter, taken, ratios = Meter(device), list[float](), list[float]()
-    for turn in range(subject.steps):
-        both = [step, bare] if row.name == "resident" else [step]
-        took = {}
-        for one in both if turn % 2 else reversed(both):
-            began = seconds()
-            one()
-            took[one] = seconds() - began
-        taken.append(took[step])
-        ratios += [took[step] / took[bare]] if len(both) > 1 else []
-    peak = next(iter(meter.peak().values())) - before / GIB
-    planned = (plan.seconds[DENOISE] / len(subject.settings.grid), plan.stages[DENOISE]) if row.group is None else (None, None)
-    overhead = statistics.median(ratios) - 1 if ratios else None
-    return Measured(row.name, statistics.median(taken), planned[0], peak, planned[1], warm_up, overhead)
-
-
-Step = Callable[[], object]
-
-
-def _wanlab(subject: Subject, row: Row, scratch: Path, work: ExitStack) -> tuple[Step, Step]:
-    """A step of wanlab's loop, and the same passes bare."""
-    folder = Path(work.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
-    found = Checkpoint("random", {}, {"transformer": subject.config})
-    model = RandomModel(subject.loader(row), found, folder)
-    work.callback(model.unload)
-    loop = denoise(model, Timeline(subject.settings), StepStore(folder / "steps"), fresh=True)
-    work.callback(loop.close)
-    return lambda: next(loop), passes(subject, model.transformer, model)
-
-
-def _diffusers(subject: Subject, row: Row, scratch: Path, work: ExitStack) -> tuple[Step, Step]:
-    """The passes of a step by diffusers' own class and hooks."""
-    here = subject.device if row.group is None else "cpu"
-    how = subject.loader(row).but({"load_device": here})
-    found = Checkpoint("random", {}, {"transformer": subject.config})
-    model = RandomModel(how, found, scratch)
-    work.callback(model.unload)
-    if row.group is not None:
-        model.transformer.enable_group_offload(
-            onload_device=torch.device(subject.device), offload_device=torch.device("cpu"), offload_type="block_level", **row.group
-        )
-    step = passes(subject, model.transformer, model)
-    return step, step
-
-
-def passes(subject: Subject, transformer: Any, model: RandomModel) -> Step:
-    """The transformer's passes of one step, with nothing around them."""
-    settings, device, config = subject.settings, torch.device(subject.device), subject.config
-    batch = 2 if settings.batched_cfg and settings.cfg != 1 else 1
-    count = 1 if settings.cfg == 1 or batch == 2 else 2
-    shape = batch, config["in_channels"], settings.latent_frames, settings.height // 8, settings.width // 8
-    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, model.dtype)
-    text = model.encode("").expand(batch, -1, -1).to(device)
-    timestep = torch.full((batch,), 500, device=device)
-
-    @torch.inference_mode()
-    def step() -> None:
-        for _ in range(count):
-            transformer(latents, timestep, text, return_dict=False)
-
-    return step
 
 
 def chosen(rows: Sequence[Row], patterns: str) -> list[Row]:
@@ -266,7 +77,7 @@ def chosen(rows: Sequence[Row], patterns: str) -> list[Row]:
 
 
 def run(subject: Subject, rows: Sequence[Row], budget: float, told: Callable[[Measured], None]) -> list[Measured]:
-    """Measure rows until the budget is spent: none is begun that would end after it if it took as long as the longest so far."""
+    """Measure rows until the budget is spent: none is begun that would end behind it, if it took as long as the longest one."""
     began, longest, found = time.monotonic(), 0.0, list[Measured]()
     with tempfile.TemporaryDirectory() as scratch:
         for row in rows:
@@ -278,3 +89,120 @@ def run(subject: Subject, rows: Sequence[Row], budget: float, told: Callable[[Me
             longest = max(longest, time.monotonic() - start)
             told(found[-1])
     return found
+
+
+HEAD = """| row | seconds a step | planned | peak GiB | planned | warm-up, seconds | |
+|---|---|---|---|---|---|---|"""
+
+
+def line(found: Measured) -> str:
+    """A line of the table."""
+    cells = [
+        found.row,
+        _number(found.seconds, 3),
+        _beside(found.planned_seconds, found.seconds, 3),
+        _number(found.peak_gib, 2),
+        _beside(found.planned_gib, found.peak_gib, 2),
+        _number(found.warm_up, 1),
+        found.note,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _beside(planned: float | None, measured: float | None, digits: int) -> str:
+    """A planned number and how far it is from the measured one."""
+    if planned is None or not measured:
+        return _number(planned, digits)
+    return f"{planned:.{digits}f} ({planned / measured - 1:+.0%})"
+
+
+def aims(found: Sequence[Measured], half: int) -> list[str]:
+    """What the rows say about the aims on a GPU, as far as they were measured."""
+    by_name = {one.row: one for one in found if one.seconds is not None}
+    lines = []
+    resident, swapped = by_name.get("resident"), by_name.get(f"swap {half}")
+    if resident and swapped:
+        lines.append(
+            f"| swap {half} against resident, seconds | {swapped.seconds / resident.seconds - 1:+.1%} | at most +3 % |"
+        )
+    ours = [one for one in by_name.values() if _plain(one)]
+    for name, other in by_name.items():
+        if name.startswith("group offload") and ours:
+            least = min(one.peak_gib for one in ours)
+            best = min((one for one in ours if one.peak_gib <= max(least, 1.01 * other.peak_gib)), key=lambda one: one.seconds)
+            what = f"{best.row} against {name}, {best.peak_gib:.2f} and {other.peak_gib:.2f} GiB, seconds"
+            lines.append(f"| {what} | {best.seconds / other.seconds - 1:+.1%} | below 0 |")
+    if resident and resident.overhead is not None:
+        lines.append(f"| the loop against the bare passes | {resident.overhead:+.2%} | below +1 % |")
+    return ["| what | measured | aim on a GPU |", "|---|---|---|", *lines] if lines else []
+
+
+def _plain(found: Measured) -> bool:
+    """Whether this is wanlab with what group offloading has: bf16, and weights that wait in memory."""
+    return found.row == "resident" or (found.row.startswith("swap") and "disk" not in found.row)
+
+
+def title(subject: Subject, model: str, guidance: str) -> str:
+    """What was measured, and on what."""
+    clip, blocks = subject.settings, subject.config["num_layers"]
+    size = f"{clip.frames} frames of {clip.width} x {clip.height} pixels, a step is {_told(guidance)}"
+    return f"Wan {model}, {blocks} blocks, {size}.\n{machine(torch.device(subject.device))}."
+
+
+def _told(guidance: str) -> str:
+    passes = {"two": "two passes, one for each branch", "batched": "one pass for both branches", "off": "one pass"}
+    return passes[guidance]
+
+
+def subject_of(options: argparse.Namespace) -> Subject:
+    """What the options ask for."""
+    config = dict(known(f"Wan2.1-T2V-{options.model}").transformer)
+    device = options.device or ("cuda" if torch.cuda.is_available() and not options.small else "cpu")
+    size: dict[str, Any] = dict(SMALL) if options.small else {"frames": 81, "width": 832, "height": 480}
+    size |= {name: getattr(options, name) for name in size if getattr(options, name)}
+    if options.small or options.blocks:
+        config["num_layers"] = options.blocks or 4
+    steps = options.steps or (3 if options.small else 2)
+    clip = Settings().but({**size, "steps": steps + 1, "cfg": 5.0, **GUIDANCE[options.cfg]})
+    return Subject(config, clip, device, steps)
+
+
+def main() -> None:
+    """Print the table, a line when it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=("1.3B", "14B"), default="14B")
+    parser.add_argument("--small", action="store_true", help="on a CPU: 4 blocks, 9 frames of 128 x 128")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; not given: a GPU if there is one")
+    parser.add_argument("--blocks", type=int, help="fewer blocks than the model has")
+    for name in SMALL:
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--cfg", choices=tuple(GUIDANCE), default="two", help="what a step is")
+    parser.add_argument("--steps", type=int, help="steps that are measured: 2, with --small 3")
+    parser.add_argument("--budget", type=float, default=540.0, help="seconds after which no row is begun")
+    parser.add_argument("--rows", default="", help="names or patterns, separated by commas")
+    parser.add_argument("--json", type=Path, help="a file for the numbers, written after every row")
+    options = parser.parse_args()
+    if options.small or not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    subject = subject_of(options)
+    blocks, cuda = subject.config["num_layers"], subject.device.startswith("cuda")
+    print(f"{title(subject, options.model, options.cfg)}\n\n{HEAD}", flush=True)
+    told: list[Measured] = []
+
+    def tell(found: Measured) -> None:
+        told.append(found)
+        print(line(found), flush=True)
+        if options.json:
+            content = {"title": title(subject, options.model, options.cfg), "rows": [asdict(one) for one in told]}
+            options.json.write_text(json.dumps(content, indent=1))
+
+    found = run(subject, chosen(rows_for(blocks, cuda), options.rows), options.budget, tell)
+    print("\n" + "\n".join(aims(found, blocks // 2)))
+
+
+if __name__ == "__main__":
+    main()

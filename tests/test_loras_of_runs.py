@@ -71,7 +71,8 @@ def test_every_form_means_the_same(file: Path) -> None:
         ((file, 0.5),),
     ]
     [settings] = {ModelSettings().but({"loras": form}) for form in forms}
-    assert settings.loras[0].model_dump() == {"file": str(file), "strength": 0.5, "blocks": "all", "merge": False}
+    usual = {"blocks": "all", "merge": False, "expert": "both"}
+    assert settings.loras[0].model_dump() == {"file": str(file), "strength": 0.5, **usual}
     assert {ModelSettings().but({"loras": form}) for form in ([file], [str(file)], file, str(file))} == {
         ModelSettings().but({"loras": [(file, 1.0)]})
     }

@@ -18,6 +18,7 @@ from wanlab.quantize import ggml
 from wanlab.quantize.kinds import KINDS, Kind, divides, is_quantized, kind_of
 from wanlab.quantize.packed import Packed
 
+_ROWS = 128  # that are unpacked at a time on a CPU
 _FLOATS = {"e4m3fn": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
 
 
@@ -54,7 +55,26 @@ def unpack(packed: Packed, dtype: torch.dtype) -> Tensor:
 
 
 def unpack_parts(kind: str, parts: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-    """`unpack` for the parts alone."""
+    """`unpack` for the parts alone.
+
+    On a CPU a few rows at a time: torch makes whole float32 copies for a product of two formats there, five times the result.
+    In pieces these stay in the caches, which takes a half to a quarter of the time (fp8, int8, GGUF) and gives the same bits.
+    """
+    stored = parts["blocks" if "blocks" in parts else "weight"]
+    real = type(stored) is Tensor  # a dry run asks what a GPU would take
+    if stored.device.type != "cpu" or len(stored) <= _ROWS or torch.compiler.is_compiling() or not real:
+        return _unpacked(kind, parts, dtype)
+    whole: Tensor | None = None
+    for first in range(0, len(stored), _ROWS):
+        rows = slice(first, first + _ROWS)
+        piece = _unpacked(kind, {name: part[rows] if part.ndim else part for name, part in parts.items()}, dtype)
+        whole = piece.new_empty(len(stored), piece.shape[1]) if whole is None else whole
+        whole[rows] = piece
+    assert whole is not None
+    return whole
+
+
+def _unpacked(kind: str, parts: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
     if "blocks" in parts:
         return ggml.unpack_rows(kind.removeprefix("gguf_"), parts["blocks"], dtype)
     weight = parts["weight"].to(dtype)  # exact: bf16 and fp16 hold all numbers of 8 bits
