@@ -107,7 +107,8 @@ RESULTS: dict[str, dict[str, Any]] = {
     "loras": {"loras": [STYLE]},
     "attention_mode": {"attention_mode": "sdpa_math"},
 }
-PLACES = ("model", "text_encoder", "tokenizer", "image_encoder")  # of files, whose content is the name
+# Of files, whose content is the name; and what needs a second transformer (test_wan22.py).
+PLACES = ("model", "text_encoder", "tokenizer", "image_encoder", "transformer_2", "boundary_ratio")
 
 
 @pytest.mark.parametrize(

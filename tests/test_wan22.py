@@ -170,6 +170,8 @@ def test_who_the_model_is_depends_on_both_transformers_and_the_boundary(folder: 
     prints = [checkpoint.find(str(one)).fingerprint for one in (folder, *others)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
+    halves = [ModelSettings(model=str(folder)).but({"boundary_ratio": ratio}) for ratio in (None, 0.5, RATIO)]
+    assert [checkpoint.find(one).fingerprint for one in halves] == [prints[0], prints[2], prints[0]]
     assert prints[4] == checkpoint.find("tiny").fingerprint  # with one transformer it is named as before
 
 
