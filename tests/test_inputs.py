@@ -21,6 +21,7 @@ from wanlab.model import checkpoint
 from wanlab.model.condition import Given, fitted, given
 from wanlab.model.loaded import Loaded
 from wanlab.model.model import Model
+from wanlab.outline import TEXT_TOKENS
 from wanlab.settings import ModelSettings, Settings
 from wanlab.timeline import Timeline
 
@@ -181,6 +182,23 @@ def test_a_first_and_last_frame_model_reads_both_pictures(seeing: Model) -> None
     with torch.inference_mode():
         theirs = both.transformer(torch.cat([x, condition], 1), torch.tensor([500]), text, tokens, return_dict=False)[0]
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("prompt", ["", "a red circle", "a red circle moves right on a blue background " * 5])
+def test_text_is_always_512_tokens_so_that_diffusers_finds_the_image_in_front_of_it(seeing: Model, prompt: str) -> None:
+    """diffusers takes the last 512 tokens for the text: with fewer of them it would read tokens of the image as text."""
+    text = seeing.encode(prompt)
+    assert text.shape[1] == TEXT_TOKENS == 512
+    read: list[int] = []
+    hook = seeing.transformer.blocks[0].attn2.add_k_proj.register_forward_hook(
+        lambda _, args, out: read.append(args[0].shape[1])
+    )
+    image = torch.randn(1, 17, seeing.transformer.config.image_dim)
+    try:
+        seeing.velocity(torch.randn(1, 16, 1, 4, 4), torch.tensor(500.0), text, torch.randn(1, 20, 1, 4, 4), image)
+    finally:
+        hook.remove()
+    assert read == [17]
 
 
 def test_what_a_model_cannot_do_with_an_image_is_said_before_the_run(image_lab: wl.Lab, text_lab: wl.Lab) -> None:
