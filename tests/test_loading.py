@@ -380,7 +380,7 @@ def image_to_video(folder: Path) -> Path:
 
 def vace(folder: Path) -> Path:
     config = json.loads((TINY / "transformer" / "config.json").read_text())
-    config |= {"_class_name": "WanVACETransformer3DModel", "vace_layers": [0, 4], "vace_in_channels": 96}
+    config |= {"_class_name": "WanVACETransformer3DModel", "vace_layers": [0, 4], "vace_in_channels": 132}
     made = WanVACETransformer3DModel.from_config(config)
     return write_original(made.state_dict(), folder / "vace.safetensors", metadata={"config": json.dumps(config)})
 
@@ -455,9 +455,8 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "a relative path of a file": (lambda folder: "models/wan.safetensors", {}, r"there is no such folder or file"),
     "a relative path of a GGUF file": (lambda folder: "models/wan.gguf", {}, r"there is no such folder or file"),
     "a name that is nearly right": (lambda folder: "Wan2.1-T2V-1.3", {}, r"did you mean Wan2\.1-T2V-1\.3B"),
-    "VACE": (lambda folder: "Wan-AI/Wan2.1-VACE-1.3B-diffusers", {}, r"it is a VACE model, and wanlab runs text-to-video and"),
     "Animate": (lambda folder: "Wan2.2-Animate-14B", {}, r"it is an Animate model, which needs the pose"),
-    "a VACE file": (vace, {}, r"model is '.*vace\.safetensors'; it is a VACE model, and wanlab runs"),
+    "a VACE file of another kind": (vace, {}, r"model is '.*vace\.safetensors'; it is a VACE model whose own blocks read 132"),
     "image to video of Wan2.2": (blind, {}, r"model is '.*blind\.safetensors', an image-to-video model without image"),
 }
 

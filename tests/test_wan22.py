@@ -441,20 +441,3 @@ def test_the_vae_of_another_wan_is_refused(small_5b: Path) -> None:
         ModelError, match=r"predicts latents of 48 channels, and the VAE has 16; give vae=..., the one of Wan2\.2"
     ):
         checkpoint.find(ModelSettings(model=str(small_5b), vae=vae))
-
-
-# --- VACE --------------------------------------------------------------------------------------------------------------
-
-
-def test_vace_is_planned_and_refused_in_a_sentence(tmp_path: Path) -> None:
-    how = {"width": 832, "height": 480, "frames": 81, "steps": 8, "cfg": 5.0}
-    assert wl.plan(how, model="Wan2.1-VACE-14B").model_calls == 16
-    made = Path(shutil.copytree(wl.tiny_path(), tmp_path / "vace"))
-    config = json.loads((made / "transformer" / "config.json").read_text())
-    config |= {"_class_name": "WanVACETransformer3DModel", "vace_layers": [0, 4]}
-    (made / "transformer" / "config.json").write_text(json.dumps(config))
-    for model in (str(made), "Wan2.1-VACE-14B"):
-        with pytest.raises(
-            ModelError, match=r"it is a VACE model, and wanlab runs .*: it would need a control clip, a mask and"
-        ):
-            checkpoint.find(model)

@@ -82,7 +82,9 @@ def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) ->
             f"{named[0]} is given, and wanlab runs Wan2.2-TI2V-5B as a text-to-video model so far; leave the image out, or "
             "take an image-to-video model such as Wan2.2-I2V-A14B."
         )
-    if named and not checkpoint.image_to_video:
+    if settings.vace_strength != 1 and not checkpoint.vace:
+        raise SettingsError(f"vace_strength is {settings.vace_strength}, but this is not a VACE model; leave it at 1.")
+    if named and not checkpoint.image_to_video and not checkpoint.vace:
         raise SettingsError(
             f"{named[0]} is given, but this is a text-to-video model (16 input channels); take an image-to-video model, for "
             'example wl.Lab(model="tiny-i2v"), or leave the image out.'
@@ -96,8 +98,8 @@ def _check_images(settings: Settings, checkpoint: Checkpoint, inputs: Inputs) ->
         raise SettingsError(f"This is a first-and-last-frame model; give it {missing} too.")
     if named and settings.clip_embed_strength != 1 and not checkpoint.transformer.get("image_dim"):
         raise SettingsError(
-            f"clip_embed_strength is {settings.clip_embed_strength}, but this model has no image encoder (Wan2.2); leave it "
-            "at 1."
+            f"clip_embed_strength is {settings.clip_embed_strength}, but this model has no image encoder "
+            f"({'VACE' if checkpoint.vace else 'Wan2.2'}); leave it at 1."
         )
     known = [_frames(name, settings, inputs) for name in named]
     for name, frames in zip(named, known, strict=True):

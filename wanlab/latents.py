@@ -46,6 +46,18 @@ def condition_channels(known: Tensor, latents: Tensor) -> Tensor:
     return torch.cat([mask.expand(len(latents), 4, *latents.shape[2:]), latents], 1)
 
 
+def control_channels(known: Tensor, inactive: Tensor, reactive: Tensor) -> Tensor:
+    """What VACE's own blocks read (b, 96, t, h, w): two latents (b, 16, t, h, w), and a mask of what is not `known` (4t - 3,).
+
+    The mask has a channel for each pixel of a cell. A latent frame has the mask of one pixel frame, the nearest of as many
+    taken evenly: of 81 these are 1, 5, 9 ... 79. So the mask of a single picture at an end is in no channel, and the model sees
+    it in the latents alone; VACE's own code does so, and diffusers.
+    """
+    b, _, t, h, w = inactive.shape
+    mask = F.interpolate((~known).float()[None, None], size=t, mode="nearest-exact").to(inactive)
+    return torch.cat([inactive, reactive, mask.view(1, 1, t, 1, 1).expand(b, LATENTS[1] ** 2, t, h, w)], 1)
+
+
 @dataclass(frozen=True)
 class Preview:
     """A linear map from latents to pixels, fitted by least squares: a picture in milliseconds, without the VAE.

@@ -66,7 +66,7 @@ def in_force(settings: Settings, step: int) -> dict[str, Any]:
 def _absent(settings: Settings) -> set[str]:
     """The settings with a default that means that nothing is there: a run without them is named as before they existed."""
     absent = {name for name in ("image", "end_image", "batched_cfg") if not getattr(settings, name)}
-    return absent if settings.lora_strength != 1 else absent | {"lora_strength"}
+    return absent | {name for name in ("lora_strength", "vace_strength") if getattr(settings, name) == 1}
 
 
 def start_of(settings: Settings) -> dict[str, Any]:

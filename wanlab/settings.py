@@ -241,14 +241,14 @@ class Settings(Asked):
     )
     image: str = knob(
         "",
-        "The picture that the clip begins with, for image-to-video models: a picture, frames or a file. Several frames "
-        "(4n + 1) are all kept.",
+        "The picture that the clip begins with, for image-to-video and VACE models: a picture, frames or a file. Several "
+        "frames (4n + 1) are all kept.",
         affects="result",
         comfy="WanVideoImageToVideoEncode.start_image",
     )
     end_image: str = knob(
         "",
-        "The picture that the clip ends with, for image-to-video models.",
+        "The picture that the clip ends with, for image-to-video and VACE models.",
         affects="result",
         comfy="WanVideoImageToVideoEncode.end_image",
     )
@@ -287,6 +287,15 @@ class Settings(Asked):
         high=10,
         step=0.05,
         comfy="WanVideoClipVisionEncode.strength_1",
+    )
+    vace_strength: float = knob(
+        1.0,
+        "Of VACE models: factor on what its own blocks, which read the known frames and the mask, say to the others.",
+        affects="result",
+        low=0,
+        high=10,
+        step=0.05,
+        comfy="WanVideoVACEEncode.strength",
     )
     clip: ClipSettings = ClipSettings()
 

@@ -106,7 +106,7 @@ def stages(request: Request) -> Mapping[str, int]:
         size = parts.SIZES[request.model.base_precision]
         encoder = beside(held.text_encoder) + _visits(request)
         found[ENCODE_TEXT] = encoder + activations.text_encoding(request.configs.text_encoder, size)
-    if request.settings.image or request.settings.end_image:
+    if request.settings.image or request.settings.end_image or request.configs.transformer.get("vace_layers"):
         seen = activations.image_encoding(request.configs.image_encoder) if request.configs.image_encoder else 0
         found[ENCODE_IMAGE] = max(beside(held.vae) + _encode(request), beside(held.image_encoder) + seen)
     found[LOAD] = beside(held.transformer) + _largest(request)
@@ -177,7 +177,8 @@ def _inputs(request: Request) -> int:
     told = latents * config["in_channels"] // config["out_channels"] * request.size
     texts = 2 * activations.TEXT_TOKENS * config["text_dim"] * request.size
     pictures = request.image_tokens * (config.get("image_dim") or 0) * 4
-    return 4 * 4 * latents + told + 2 * request.size * latents + texts + pictures
+    control = latents // config["out_channels"] * config.get("vace_in_channels", 96) * 4 if config.get("vace_layers") else 0
+    return 4 * 4 * latents + told + 2 * request.size * latents + texts + pictures + control
 
 
 def _largest(request: Request) -> int:

@@ -167,8 +167,9 @@ def seconds(request: Request, calibration: Calibration | None = None) -> Mapping
     settings, config = request.settings, request.configs.vae
     size = (settings.frames, settings.height, settings.width)
     each = (calibration.decode if calibration else None) or 1 / (_rate(request) * (1 if request.on_cpu else VAE_PART))
-    if settings.image or settings.end_image:
-        found[ENCODE_IMAGE] = vae.encode(config, *size, tiles=tiles(request)).flops * each
+    clips = bool(settings.image or settings.end_image) + bool(request.configs.transformer.get("vace_layers"))
+    if clips and config:  # VACE is told the latents of gray frames too
+        found[ENCODE_IMAGE] = clips * vae.encode(config, *size, tiles=tiles(request)).flops * each
     found[DENOISE] = sum(
         count * (forward(request, one, calibration) + swap(request, one, calibration).exposed)
         for one, count in request.calls.items()

@@ -44,6 +44,7 @@ _SHAPE = ("num_attention_heads", "num_layers", "in_channels", "image_dim", "pos_
 _FILES = (".safetensors", ".gguf", ".pth", ".pt", ".ckpt", ".bin")  # endings of files, not of names on the hub
 _NEEDED = ("transformer", "text_encoder", "tokenizer", "vae")
 _CHANNELS = ((16, 16), (36, 16), (48, 48))  # that go in and come out
+_CONTROL = 96  # channels that VACE's own blocks read: 2 x 16 of latents, 8 x 8 of a mask
 _SEEING = ("image_encoder", "image_processor")
 
 
@@ -129,14 +130,19 @@ class Checkpoint:
         """Whether the model makes a clip of a picture, which it is told in 20 more channels."""
         return int(self.transformer["in_channels"]) == 36
 
+    @property
+    def vace(self) -> bool:
+        """Whether it is a VACE model, whose own blocks read known frames and a mask; it takes an image or none."""
+        return bool(self.transformer.get("vace_layers"))
+
     @cached_property
     def fingerprint(self) -> str:
         """What velocities depend on: a hash of the transformer, the text encoder and the tokenizer.
 
-        Of an image-to-video model also of the image encoder and of the VAE, which encodes the picture; of two transformers of
-        both, and of how they are told the noise level.
+        Of an image-to-video model also of the image encoder and of the VAE, which encodes the picture, of a VACE model of the
+        VAE; of two transformers of both, and of how they are told the noise level.
         """
-        seeing = ("image_encoder", "image_processor", "vae") if self.image_to_video else ()
+        seeing = ("image_encoder", "image_processor", "vae") if self.image_to_video else ("vae",) if self.vace else ()
         found = _fingerprint(self.parts, ("tokenizer", "text_encoder", *self.transformers, *seeing))
         told = (self.boundary_ratio, self.expand_timesteps)
         return found if told == (None, False) else digest(found, *told)
@@ -228,7 +234,7 @@ def model_id(found: Checkpoint, settings: ModelSettings) -> str:
             [_content(lora_file(one.file)), one.strength, one.blocks, one.merge, *([one.expert] * (one.expert != "both"))]
             for one in settings.loras
         ]
-    if found.image_to_video:  # the VAE encodes the picture
+    if found.image_to_video or found.vace:  # the VAE encodes what the model is told
         how = [settings.vae_precision, *([settings.vae_tile, settings.vae_tile_stride] if settings.vae_tiling else [])]
         more |= {"vae": how} if how != ["fp32"] else {}
     return digest(found.fingerprint, settings.base_precision, *([more] if more else []))
@@ -265,11 +271,9 @@ def _why_not(listed: Known) -> str:
 
 def _not_run(transformer: Mapping[str, Any]) -> str:
     """Why wanlab cannot run a transformer with this configuration, "" if it can."""
-    if transformer.get("vace_layers"):
-        return (
-            "it is a VACE model, and wanlab runs text-to-video and image-to-video ones so far: it would need a control clip, a "
-            "mask and reference pictures as settings, and the 96 channels that its own blocks read of them"
-        )
+    control = int(transformer.get("vace_in_channels") or _CONTROL)
+    if transformer.get("vace_layers") and (control != _CONTROL or int(transformer["in_channels"]) != LATENTS[0]):
+        return f"it is a VACE model whose own blocks read {control} channels, and wanlab runs those of Wan2.1, with {_CONTROL}"
     channels = int(transformer["in_channels"])
     if (channels, int(transformer.get("out_channels") or channels)) not in _CHANNELS:
         return (
@@ -313,10 +317,11 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
     }
     if _not_run(configs["transformer"]):
         raise ModelError(f"{folder} cannot be used: {_not_run(configs['transformer'])}.")
-    kind = configs["transformer"].get("_class_name")
-    if kind != "WanTransformer3DModel":
+    kind, control = configs["transformer"].get("_class_name"), configs["transformer"].get("vace_layers")
+    if kind != ("WanVACETransformer3DModel" if control else "WanTransformer3DModel"):
         raise ModelError(
-            f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs models of the class WanTransformer3DModel."
+            f"{folder} holds a {kind} ({index.get('_class_name')}); wanlab runs models of the class WanTransformer3DModel, and "
+            "WanVACETransformer3DModel with vace_layers."
         )
     lacking = [part for part in _SEEING if configs["transformer"].get("image_dim") and part not in parts]
     if lacking:

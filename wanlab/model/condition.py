@@ -1,15 +1,20 @@
-"""What an image-to-video model is told beside the text: known frames as 20 more channels, and what CLIP sees in them.
+"""What a model is told beside the text: known frames as more channels, and what CLIP sees in them.
 
-The channels are 4 of a mask and 16 latents (Wan2.1, `WanI2V.generate`): the mask is 1 on known frames, with its first value
-repeated four times, so that channel j of latent frame t is the pixel frame 4 t + j; the latents are those of a video that shows
-the known frames, and mid gray elsewhere.
+An image-to-video model reads 20 more channels, 4 of a mask and 16 latents (Wan2.1, `WanI2V.generate`): the mask is 1 on known
+frames, with its first value repeated four times, so that channel j of latent frame t is the pixel frame 4 t + j; the latents
+are those of a video that shows the known frames, and mid gray elsewhere.
+
+VACE (Jiang et al. 2025, arXiv 2503.07598; diffusers' `WanVACEPipeline`) has blocks of its own, which read 96 channels: the
+latents of what stays (`inactive`: the known frames, mid gray elsewhere), those of what is to be changed (`reactive`: here it
+is always mid gray), and a mask that is 1 where frames are to be made. Without an image all are to be made: text to video.
+Control clips (which would be the reactive frames) and reference pictures (latent frames in front) are not settings yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +23,7 @@ from torch import Tensor
 
 from wanlab.groups import latent
 from wanlab.inputs import Inputs
-from wanlab.latents import condition_channels
+from wanlab.latents import condition_channels, control_channels
 from wanlab.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,26 +34,38 @@ if TYPE_CHECKING:
 class Given:
     """`condition` (1, 20, t, h, w) and `image`, the tokens of CLIP (1, n, d); both None for text-to-video models.
 
-    Wan2.2 has no image encoder, so there are no tokens.
+    Wan2.2 has no image encoder, so there are no tokens. VACE has the `control` (1, 96, t, h, w) alone, and its strength.
     """
 
     condition: Tensor | None = None
     image: Tensor | None = None
+    control: Tensor | None = None
+    control_strength: float = 1.0
 
-    def of(self, frames: Sequence[int], batch: int = 1) -> Mapping[str, Tensor]:
+    def of(self, frames: Sequence[int], batch: int = 1) -> Mapping[str, Any]:
         """What a call over these latent frames is told, for so many branches at once."""
+        if self.control is not None:
+            return {"control": _part(self.control, frames, batch), "control_strength": self.control_strength}
         if self.condition is None:
             return {}
-        part = self.condition[:, :, list(frames)] if len(frames) != self.condition.shape[2] else self.condition
-        told = {"condition": part.expand(batch, -1, -1, -1, -1)}
+        told = {"condition": _part(self.condition, frames, batch)}
         return told if self.image is None else told | {"image": self.image.expand(batch, -1, -1)}
+
+
+def _part(channels: Tensor, frames: Sequence[int], batch: int) -> Tensor:
+    part = channels[:, :, list(frames)] if len(frames) != channels.shape[2] else channels
+    return part.expand(batch, -1, -1, -1, -1)
 
 
 @torch.inference_mode()
 def given(model: Model, settings: Settings, inputs: Inputs) -> Given:
-    """What the settings' images tell the model; nothing for a text-to-video model."""
+    """What the settings' images tell the model; nothing for a text-to-video model.
+
+    A VACE model is told without an image too: that all frames are to be made.
+    """
+    vace = model.checkpoint.vace
     if not (settings.image or settings.end_image):
-        return Given()
+        return Given(control=_all_to_make(model, settings), control_strength=settings.vace_strength) if vace else Given()
     start, end = (_pictures(name, settings, inputs) for name in ("image", "end_image"))
     video = np.full((settings.frames, settings.height, settings.width, 3), np.nan, np.float32)
     video[: len(start)] = start
@@ -59,12 +76,25 @@ def given(model: Model, settings: Settings, inputs: Inputs) -> Given:
     latents[:, :, : latent(len(start)) if len(start) else 0] *= settings.start_latent_strength
     if len(end):
         latents[:, :, -1] *= settings.end_latent_strength
+    if vace:
+        control = control_channels(torch.from_numpy(known), latents, _gray(model, settings))
+        return Given(control=control, control_strength=settings.vace_strength)
     condition = condition_channels(torch.from_numpy(known), latents)
     if not model.checkpoint.transformer.get("image_dim"):
         return Given(condition)
     seen = [part[0] if where else part[-1] for part, where in ((start, True), (end, False)) if len(part)]
     tokens = torch.cat([model.encode_picture(picture) for picture in seen], 1) * settings.clip_embed_strength
     return Given(condition, tokens)
+
+
+def _gray(model: Model, settings: Settings) -> Tensor:
+    """The latents of a clip of mid gray (1, 16, t, h, w)."""
+    return model.encode_video(np.zeros((settings.frames, settings.height, settings.width, 3), np.float32))
+
+
+def _all_to_make(model: Model, settings: Settings) -> Tensor:
+    gray = _gray(model, settings)
+    return control_channels(torch.zeros(settings.frames, dtype=torch.bool), gray, gray)
 
 
 def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:

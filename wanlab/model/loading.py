@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import WanTransformer3DModel
+from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
 from torch import Tensor, nn
 
 from wanlab.errors import ModelError, SettingsError
@@ -46,7 +46,8 @@ class Filling:
         self.reader, self.settings, self.loras = reader, settings, loras
         self.base = DTYPES[settings.base_precision]
         with init_empty_weights(include_buffers=False):
-            self.transformer = WanTransformer3DModel.from_config(dict(config))
+            kind = WanVACETransformer3DModel if config.get("vace_layers") else WanTransformer3DModel
+            self.transformer = kind.from_config(dict(config))
         self.transformer.requires_grad_(False).eval()
         self.shapes = {name: tuple(one.shape) for name, one in self.transformer.named_parameters()}
         self._check()

@@ -44,7 +44,7 @@ from wanlab.weights.parameters import parameter_shapes
 
 
 class Model:
-    """Weights of a Wan text-to-video or image-to-video checkpoint, in their places.
+    """Weights of a Wan text-to-video, image-to-video or VACE checkpoint, in their places.
 
     Wan2.2 A14B has two transformers, one for high and one for low noise (`transformer_at`). They are loaded and placed alike.
 
@@ -262,10 +262,13 @@ class Model:
         text: Tensor,
         condition: Tensor | None = None,
         image: Tensor | None = None,
+        control: Tensor | None = None,
+        control_strength: float = 1.0,
     ) -> Tensor:
         """The predicted velocity, noise - clean: (b, c, t, h, w) in the model's dtype, from latents of the same shape.
 
-        For image-to-video models with the `condition` (b, 20, t, h, w) and the tokens of the `image` (b, n, d).
+        For image-to-video models with the `condition` (b, 20, t, h, w) and the tokens of the `image` (b, n, d); for VACE with
+        the `control` (b, 96, t, h, w), and a factor on what its own blocks say to the others.
         """
         seen = latents.to(self.device, self.dtype)
         if image is not None and self.transformer.config.pos_embed_seq_len:  # first and last frame: two pictures, one by one
@@ -273,6 +276,7 @@ class Model:
         told = timestep.to(self.device).expand(len(latents))
         if self.checkpoint.expand_timesteps:  # each token is told its own, as WanPipeline does
             told = told[:, None].float().expand(-1, _tokens(latents, self.checkpoint.transformer["patch_size"]))
+        more = {} if control is None else self._control(control.to(seen), control_strength)
         with self.at_work(timestep) as transformer, _sums_in_fp16(self.settings.base_precision == "fp16_fast"):
             return transformer(
                 hidden_states=seen if condition is None else torch.cat([seen, condition.to(seen)], 1),
@@ -280,7 +284,13 @@ class Model:
                 encoder_hidden_states=text,
                 encoder_hidden_states_image=None if image is None else image.to(seen),
                 return_dict=False,
+                **more,
             )[0]
+
+    def _control(self, control: Tensor, strength: float) -> dict[str, Tensor]:
+        """What VACE's transformer is told more than others; the strength as a tensor, so that no graph depends on it."""
+        scale = control.new_full((len(self.checkpoint.transformer["vace_layers"]),), strength)
+        return {"control_hidden_states": control, "control_hidden_states_scale": scale}
 
     @torch.inference_mode()
     def encode_picture(self, picture: np.ndarray) -> Tensor:

@@ -116,6 +116,7 @@ class _Planned(_Way):
             patched([transformer.condition_embedder.text_embedder], "forward", self._text),
             patched([transformer.patch_embedding], "forward", self._before),
             patched(transformer.blocks, "forward", self._block),
+            patched(getattr(transformer, "vace_blocks", ()), "forward", self._vace_block),
             patched([transformer.norm_out], "forward", self._behind),
         ):
             yield
@@ -135,15 +136,19 @@ class _Planned(_Way):
     def _block(self, index: int, block: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda hidden, *rest: hidden if self._skip else block(hidden, *rest)
 
+    def _vace_block(self, index: int, block: Callable[..., Any]) -> Callable[..., Any]:
+        """VACE's own blocks say nothing to blocks that are left out: what they said is in the residual."""
+        return lambda hidden, text, control, *rest: (
+            (hidden.new_zeros(()), control) if self._skip else block(hidden, text, control, *rest)
+        )
+
     def _behind(self, index: int, norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def forward(hidden: Tensor) -> Tensor:  # in float32, as diffusers calls it
             assert self._entered is not None
-            left, self._entered = hidden.to(self._entered.dtype), None if self._skip else self._entered
-            if self._skip:
-                return norm((left + self._residual.at(self.moment.index)).to(hidden.dtype))
-            assert self._entered is not None
-            self._keep(left - self._entered)
-            self._entered = None
+            entered, self._entered = self._entered, None
+            if self._skip:  # not `hidden`: with firstblock VACE's blocks, which came before, have spoken
+                return norm((entered + self._residual.at(self.moment.index)).to(hidden.dtype))
+            self._keep(hidden.to(entered.dtype) - entered)
             return norm(hidden)
 
         return forward
@@ -176,8 +181,9 @@ class _FirstBlock(_Planned):
             added, before = out - hidden, self._residual.first
             threshold = FIRSTBLOCK_THRESHOLD if self.options.threshold is None else self.options.threshold
             self._skip = before is not None and float((added - before).abs().mean() / before.abs().mean()) < threshold
+            self._entered = out
             if not self._skip:
-                self._residual.first, self._entered = added, out
+                self._residual.first = added
             return out
 
         return forward

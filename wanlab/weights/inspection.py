@@ -31,7 +31,7 @@ _CALLED: Mapping[str, tuple[str, str]] = {
     "i2v_2.2": ("an I2V checkpoint of Wan2.2 without image encoder", "it needs an image"),
     "fun_inp": ("an I2V checkpoint (Fun-InP)", "it needs an image"),
     "flf2v": ("an FLF2V checkpoint", "it needs an image and an end image"),
-    "vace": ("a VACE checkpoint", "it needs no image, and takes a control video, a mask and reference images"),
+    "vace": ("a VACE checkpoint", "it takes an image, an end image, both or none"),
     "ti2v": ("a TI2V checkpoint of Wan2.2", "it takes an image or none, and needs the VAE of Wan2.2"),
 }
 _WAYS = {
