@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler, WanVACEPipeline, WanVACETransformer3DModel
+from safetensors.torch import load_file, save_file
 
 import wanlab as wl
 from foreign import write_original
@@ -27,6 +28,7 @@ from wanlab.quantize.linear import QuantizedLinear
 from wanlab.settings import ModelSettings, Settings
 from wanlab.store import StepStore
 from wanlab.techniques import Moment, counted, predicted
+from wanlab.techniques.technique import patched
 from wanlab.timeline import Timeline
 
 Make = Callable[..., Settings]
@@ -170,9 +172,16 @@ def test_an_unset_strength_is_in_no_name() -> None:
     assert in_force(Settings(vace_strength=0.5), 0)["vace_strength"] == 0.5
 
 
-def test_the_vae_is_part_of_who_a_vace_model_is(vace: Model) -> None:
+def test_the_vae_is_part_of_who_a_vace_model_is(vace: Model, folder: Path, tmp_path: Path) -> None:
     other = vace.settings.but({"vae_precision": "bf16"})
     assert checkpoint.model_id(vace.checkpoint, other) != vace.id
+    made = Path(shutil.copytree(folder, tmp_path / "other"))
+    assert checkpoint.find(str(made)).fingerprint == vace.checkpoint.fingerprint
+    (file,) = (made / "vae").glob("*.safetensors")
+    weights = load_file(file)
+    weights["decoder.conv_in.bias"] += 1
+    save_file(weights, file)
+    assert checkpoint.find(str(made)).fingerprint != vace.checkpoint.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -276,6 +285,15 @@ def test_techniques_act_leave_no_trace_and_their_plans_come_true(lab: wl.Lab, ro
     assert torch.equal(one_velocity(lab.model), before)
 
 
+def noted(spoken: list[int]) -> Callable[..., Any]:
+    """For `patched`: functions that note which block computes."""
+
+    def note(index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: spoken.append(index) or forward(*args)
+
+    return note
+
+
 @pytest.mark.parametrize("kind", ["taylorseer", "firstblock", "teacache"])
 def test_a_call_that_is_skipped_where_nothing_changed_says_what_the_computed_one_said(
     vace: Model, small: Make, tmp_path: Path, kind: str
@@ -292,10 +310,11 @@ def test_a_call_that_is_skipped_where_nothing_changed_says_what_the_computed_one
     with torch.inference_mode():
         for index in steps:
             moment = Moment(index, timestep, settings, vace, outline, memory)
-            with counted(vace.transformer) as count:
+            spoken: list[int] = []
+            with counted(vace.transformer) as count, patched(vace.transformer.vace_blocks, "forward", noted(spoken)):
                 found.append(predicted(moment, latents, told))
-            made.append(count[0])
-    assert made == [1, 0]
+            made.append((count[0], len(spoken)))
+    assert made == [(1, 2), (0, 2 if kind == "firstblock" else 0)]
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
 
 
