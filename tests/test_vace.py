@@ -345,3 +345,18 @@ def test_a_run_resumes_bit_equal(vace: Model, small: Make, tmp_path: Path) -> No
         if step.index == 3:
             break
     assert torch.equal(list(denoise(vace, Timeline(settings), store))[-1].after, whole[-1].after)
+
+
+def test_two_transformers_of_vace_equal_wan_vace_pipeline(folder: Path, tmp_path: Path) -> None:
+    made = Path(shutil.copytree(folder, tmp_path / "pair"))
+    shutil.copytree(made / "transformer", made / "transformer_2")
+    (file,) = (made / "transformer_2").glob("*.safetensors")
+    save_file({name: weight * 1.1 for name, weight in load_file(file).items()}, file)
+    index = made / "model_index.json"
+    told = {"boundary_ratio": 0.875, "transformer_2": ["diffusers", "WanVACETransformer3DModel"]}
+    index.write_text(json.dumps(json.loads(index.read_text()) | told))
+    lab = wl.Lab(tmp_path / "lab", model=made, blocks_to_swap=1)
+    run = lab.run(PROMPT, **SMALL, image=PICTURE)
+    assert lab.model.transformer_at(800.0) is not lab.model.transformer
+    theirs = stock(made, run.settings, **shown({0: PICTURE}, 17))
+    torch.testing.assert_close(run.latents(4), theirs, atol=1e-5, rtol=0)
