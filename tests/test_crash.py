@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load
+from tqdm import tqdm
 
 from wanlab.bench import Bench
 from wanlab.files import write_whole
@@ -28,6 +30,7 @@ def fork_child(work: Callable[[], object]) -> int:
     pid = os.fork()
     if pid == 0:
         status = 1
+        tqdm.set_lock(threading.RLock())  # its own lock is shared with us, and would stay taken if the child is killed
         try:
             work()
             status = 0
