@@ -178,7 +178,7 @@ def test_processors_of_techniques_compute_in_the_mode_of_the_model(
     model: Model, transformer: Any, backends: list[str], changes: dict[str, Any], self_attention: int, cross_attention: int
 ) -> None:
     settings = Settings(width=32, height=32, frames=9, steps=4, cfg=1).but(changes)
-    own = SimpleNamespace(transformer=transformer, encode=model.encode, device=model.device)
+    own = SimpleNamespace(transformer_at=lambda _: transformer, encode=model.encode, device=model.device)
     own.velocity = lambda latents, timestep, text: transformer(
         latents, timestep.expand(1), encoder_hidden_states=text, return_dict=False
     )[0]

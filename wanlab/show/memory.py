@@ -37,28 +37,31 @@ def draw_memory(runs: Sequence[tuple[str, Estimated]]) -> Figure:
     figure = pyplot.figure(figsize=(7.5, sum(heights) + 0.7), layout="constrained", facecolor="none")
     pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
     axes = figure.subplots(len(runs), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    most = max(max([*run.stages.values(), run.device_gib or 0.0]) for _, run in runs)
     for index, (one, (label, run)) in enumerate(zip(axes, runs, strict=True)):
-        _draw_run(one, f"C{index}", run)
+        _draw_run(one, f"C{index}", run, most)
         one.set_title(label, color=GRAY, fontsize=9, loc="left", pad=3)
         one.set_facecolor("none")
         one.tick_params(colors=GRAY)
         for spine in one.spines.values():
             spine.set_color(GRAY)
-    most = max(max([*run.stages.values(), run.device_gib or 0.0]) for _, run in runs)
     axes[-1].set_xlim(0, 1.14 * most)
     axes[-1].set_xlabel("GiB at the peak of each stage: weights in full color, work in light color", color=GRAY)
     return figure
 
 
-def _draw_run(axes: Axes, color: str, run: Estimated) -> None:
+def _draw_run(axes: Axes, color: str, run: Estimated, most: float) -> None:
     names = list(run.stages)
     for line, name in enumerate(names):
         total, weights = run.stages[name], run.held[name]
         axes.barh(line, weights, 0.7, color=color)
         axes.barh(line, total - weights, 0.7, left=weights, color=color, alpha=0.35)
         strong = "bold" if name == run.peak_stage else "normal"
+        # Beside the bar, or where the line of the device would cross it, behind that.
+        crossed = run.device_gib is not None and total <= run.device_gib < total + 0.12 * most
+        place = run.device_gib if crossed and run.device_gib is not None else total
         axes.annotate(
-            f" {total:.3g} GiB", (total, line), color=GRAY, fontsize=8, va="center", fontweight=strong, annotation_clip=False
+            f" {total:.3g} GiB", (place, line), color=GRAY, fontsize=8, va="center", fontweight=strong, annotation_clip=False
         )
     if run.device_gib is not None:
         axes.axvline(run.device_gib, color="C3", lw=1.5)
