@@ -14,7 +14,7 @@ import pytest
 from wanlab.cost import activations, fits, memory, parts, seconds, vae
 from wanlab.cost.cards import CARDS, card, card_for, this_machine
 from wanlab.cost.estimate import Configs, Request, estimate
-from wanlab.cost.fits import auto_placement, verdict
+from wanlab.cost.fits import auto_placement, relief, verdict
 from wanlab.cost.request import Pass, passes_of
 from wanlab.errors import SettingsError
 from wanlab.settings import ModelSettings, Settings
@@ -340,3 +340,20 @@ estimate(Request(Settings(), ModelSettings(load_device="cuda", device_gib=8), Co
 assert not {"torch", "diffusers", "transformers"} & set(sys.modules), "torch was loaded"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- when it does not fit all the same
+
+
+def test_relief_is_the_least_that_eases_the_stage_in_which_the_memory_ran_out() -> None:
+    asked = request_of(force_offload=True, device_gib=80)
+    assert relief(asked, memory.DECODE) == {"vae_tiling": True}
+    assert relief(asked, memory.ENCODE_TEXT) == {"text_encoder_device": "cpu"}
+    found = relief(asked, memory.DENOISE)
+    assert found is not None
+    count = found["blocks_to_swap"]
+    most = 0.95 * memory.stages(asked)[memory.DENOISE]
+    assert memory.stages(asked.but({"blocks_to_swap": count}))[memory.DENOISE] <= most
+    assert memory.stages(asked.but({"blocks_to_swap": count - 1}))[memory.DENOISE] > most
+    assert relief(asked.but({"vae_tiling": True}), memory.DECODE) is None
+    assert relief(asked, "save") is None

@@ -51,7 +51,7 @@ def test_a_run_without_memory_keeps_its_steps_and_says_what_to_change(lab: Lab, 
         lab.run("a red circle", SMALL)
     said = "\n".join(raised.value.__notes__)
     assert "The memory ran out in the stage denoise" in said
-    assert "blocks_to_swap" in said
+    assert "The smallest change that takes less there: text_encoder_device process" in said  # on a CPU all shares the memory
     assert "Stopped after 2 of 4 steps" in said
     row = lab.log.iloc[-1]
     assert row["status"] == "failed"
@@ -72,6 +72,21 @@ def test_nothing_stays_in_memory_whichever_call_fails(lab: Lab, call: int) -> No
     assert [one for one in seen if one() is not None] == []
     assert transformer() is None
     assert raised.value.__traceback__ is not None  # the exception is still held, as IPython would
+
+
+def test_the_way_out_is_of_the_stage_that_lacked_memory(lab: Lab) -> None:
+    lab.run("a red circle", SMALL)
+    lab.model.vae.decoder.register_forward_pre_hook(lambda *_: fail())
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        lab.run("a red circle", {**SMALL, "width": 512, "height": 512, "steps": 1, "frames": 1})
+    said = "\n".join(raised.value.__notes__)
+    assert "The memory ran out in the stage decode; planned were" in said
+    assert "vae_tiling" in said
+    assert "blocks_to_swap" not in said
+
+
+def fail() -> None:
+    raise torch.OutOfMemoryError("full")
 
 
 def test_another_error_is_no_lack_of_memory(lab: Lab) -> None:

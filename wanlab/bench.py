@@ -13,7 +13,7 @@ import torch
 
 from wanlab.checks import check
 from wanlab.cost.estimate import Estimate, estimate
-from wanlab.cost.fits import auto_placement, smallest_change, told
+from wanlab.cost.fits import auto_placement, relief, told
 from wanlab.cost.request import Request
 from wanlab.cost.seconds import Calibration
 from wanlab.inputs import Inputs
@@ -144,11 +144,16 @@ class Bench:
         if "model" in self.__dict__:
             self.model.unload()
         request = self._request(timeline, self.model.settings)
-        peak = estimate(request).peak_gib
-        less = min(peak * 0.95, request.device_gib or peak)  # it did not fit, whatever the plan said
-        change = smallest_change(request.but({"device_gib": less, "margin_gib": 0.0}))
-        way = f"The smallest change that takes less: {told(change)}." if change else "Take a smaller model or a larger device."
-        return f"The memory ran out in the stage {stage}; planned was a peak of {peak:.2f} GiB. {way}"
+        stages = estimate(request).stages
+        here = {"encode": "encode text"}.get(stage, stage)
+        planned = f"; planned were {stages[here]:.2f} GiB for it" if here in stages else ""
+        change = relief(request, here)
+        way = (
+            f"The smallest change that takes less there: {told(change)}."
+            if change
+            else "Take a smaller size or a larger device."
+        )
+        return f"The memory ran out in the stage {stage}{planned}. {way}"
 
     def _request(self, timeline: Timeline, settings: ModelSettings) -> Request:
         run = planned(self.facts, timeline, {}, self.store.__contains__, set())

@@ -76,6 +76,24 @@ def smallest_change(request: Request) -> Change | None:
     return verdict(request).smallest_change
 
 
+def relief(request: Request, stage: str, least: float = 0.05) -> Change | None:
+    """The smallest change with which this stage takes less, by at least this part; None if there is none.
+
+    For a run that ran out of memory in it, whatever the plan had said: the other stages were passed, or come later.
+    """
+    before = memory.stages(request).get(stage)
+
+    def eases(change: Change) -> bool:
+        changed = _allowed(request, change)
+        return changed is not None and before is not None and memory.stages(changed).get(stage, 0) <= (1 - least) * before
+
+    found = next((change for change in _strongest(request) if eases(change)), None)
+    if found is None or "blocks_to_swap" not in found:
+        return found
+    counts = [_swapped(request, count) for count in _counts(request)]
+    return counts[bisect.bisect_left(counts, True, key=eases)]
+
+
 def told(change: Change) -> str:
     """A change in words: "blocks_to_swap 14 and vae_tiling on"."""
     shown = [name if value is True else f"{name} {value}" for name, value in change.items()]
