@@ -47,7 +47,8 @@ from wanlab.placement.masters import (
     write_file_master,
 )
 from wanlab.placement.moving import OnDemand, resting
-from wanlab.placement.swap import BlockSwap, spread
+from wanlab.placement.spread import spread
+from wanlab.placement.swap import BlockSwap
 from wanlab.placement.timeline import Row, draw
 from wanlab.techniques.technique import patched
 

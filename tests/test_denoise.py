@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
+from pipelines import ask, unipc
 from wanlab.bench import Bench
 from wanlab.denoise import Step, denoise
 from wanlab.model.model import Model
@@ -36,30 +37,14 @@ def pipeline(model: Model, settings: Settings) -> WanPipeline:
         scheduler = _GivenSigmas(shift=1.0)
         scheduler.levels = grid("euler", settings.steps, settings.shift).sigmas[:-1].tolist()
     else:
-        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=settings.shift)
-    pipe = WanPipeline(
+        scheduler = unipc(settings.shift)
+    return WanPipeline(
         tokenizer=model.tokenizer,
         text_encoder=model.text_encoder,
         transformer=model.transformer,
         vae=model.vae,
         scheduler=scheduler,
     )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def ask(pipe: WanPipeline, settings: Settings, output: str) -> np.ndarray | torch.Tensor:
-    return pipe(
-        prompt=settings.prompt,
-        negative_prompt=settings.negative_prompt,
-        height=settings.height,
-        width=settings.width,
-        num_frames=settings.frames,
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.cfg,
-        generator=torch.Generator().manual_seed(settings.seed),
-        output_type=output,
-    ).frames
 
 
 def final(steps: list[Step]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from PIL import Image
 
 import wanlab as wl
+from pipelines import ask
 from wanlab.bench import Bench
 from wanlab.denoise import denoise
 from wanlab.errors import FileError, SettingsError
@@ -115,19 +116,7 @@ def test_a_picture_is_cut_and_not_bent(size: tuple[int, int]) -> None:
 def stock(seeing: Model, settings: Settings) -> torch.Tensor:
     """The latents of diffusers' own pipeline around the same weights."""
     pipe = WanImageToVideoPipeline.from_pretrained(wl.tiny_path("tiny-i2v"), dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe(
-        image=Image.fromarray(PICTURE),
-        prompt=settings.prompt,
-        negative_prompt=settings.negative_prompt,
-        height=settings.height,
-        width=settings.width,
-        num_frames=settings.frames,
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.cfg,
-        generator=torch.Generator().manual_seed(settings.seed),
-        output_type="latent",
-    ).frames
+    return ask(pipe, settings, image=Image.fromarray(PICTURE))
 
 
 def test_image_to_video_equals_diffusers_own_pipeline(seeing: Model, image_lab: wl.Lab) -> None:

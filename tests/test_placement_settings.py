@@ -18,7 +18,7 @@ import wanlab as wl
 from foreign import tensors_of, write_original
 from wanlab.errors import ModelError, SettingsError
 from wanlab.model.model import Model
-from wanlab.placement.swap import spread
+from wanlab.placement.spread import spread
 from wanlab.quantize.linear import QuantizedLinear
 from wanlab.settings import ModelSettings, declared
 from wanlab.tiny import tiny_path

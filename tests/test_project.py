@@ -28,7 +28,7 @@ PACKAGE = ROOT / "wanlab"
 # of a package that is not listed by itself; what is not listed fails.
 LAYERS = (
     ("errors", "failures", "process", "progress"),
-    ("declare", "files", "schedule", "windows", "time_embedding", "attention_modes", "quantize.kinds"),
+    ("declare", "files", "schedule", "windows", "time_embedding", "attention_modes", "quantize.kinds", "placement.spread"),
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
     ("timeline", "skips"),
@@ -67,6 +67,7 @@ WITH_TORCH = (
     "lora.apply",
     "lora.live",
     "quantize",
+    "weights.dtypes",
     "weights.reader",
     "cost.dry_run",
     "cost.calibrate",
@@ -92,7 +93,7 @@ WITH_TORCH = (
     "tiny",
 )
 # Modules and packages that need no torch themselves, in packages that do; the module tiny is wanlab.tiny_path.
-TORCH_FREE_OF_THESE = ("tiny", "tiny.train", "quantize", "quantize.kinds", "quantize.drawing", "placement")
+TORCH_FREE_OF_THESE = ("tiny", "tiny.train", "quantize", "quantize.kinds", "quantize.drawing", "placement", "placement.spread")
 
 IMPORT_NAMES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
 USED_BY_OTHERS = {"ftfy"}  # diffusers imports it if it is there

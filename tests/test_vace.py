@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler, WanVACEPipeline, WanVACETransformer3DModel
+from diffusers import WanVACEPipeline, WanVACETransformer3DModel
 from safetensors.torch import load_file, save_file
 
 import wanlab as wl
 from foreign import write_original
+from pipelines import ask, loaded, unipc
 from wanlab.denoise import denoise
 from wanlab.errors import ModelError, SettingsError
 from wanlab.inputs import Inputs
@@ -68,28 +69,11 @@ def lab(folder: Path, vace: Model, tmp_path: Path) -> wl.Lab:
     return made
 
 
-def loaded(folder: Path, **how: Any) -> Model:
-    settings = ModelSettings().but({"model": str(folder), **how})
-    return Model(settings, checkpoint.find(settings))
-
-
 def stock(folder: Path, settings: Settings, **more: Any) -> torch.Tensor:
     """The latents of diffusers' own pipeline."""
     pipe = WanVACEPipeline.from_pretrained(folder, dtype=torch.float32)
-    pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=settings.shift)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe(
-        prompt=settings.prompt,
-        negative_prompt=settings.negative_prompt,
-        height=settings.height,
-        width=settings.width,
-        num_frames=settings.frames,
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.cfg,
-        generator=torch.Generator().manual_seed(settings.seed),
-        output_type="latent",
-        **more,
-    ).frames
+    pipe.scheduler = unipc(settings.shift)
+    return ask(pipe, settings, **more)
 
 
 def shown(known: dict[int, np.ndarray], frames: int) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import wanlab as wl
+from pipelines import ask, loaded, unipc
 from wanlab.denoise import Step, denoise
 from wanlab.errors import ModelError, SettingsError
 from wanlab.model import checkpoint
@@ -83,28 +84,12 @@ def shifted(small: Make) -> Make:
     return make
 
 
-def loaded(folder: Path, **how: Any) -> Model:
-    settings = ModelSettings().but({"model": str(folder), **how})
-    return Model(settings, checkpoint.find(settings))
-
-
 def stock(folder: Path, settings: Settings, **more: Any) -> torch.Tensor:
     """The latents of diffusers' own pipeline."""
     kind = WanImageToVideoPipeline if "image" in more else WanPipeline
     pipe = kind.from_pretrained(folder, dtype=torch.float32)
-    pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=settings.shift)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe(
-        prompt=settings.prompt,
-        negative_prompt=settings.negative_prompt,
-        height=settings.height,
-        width=settings.width,
-        num_frames=settings.frames,
-        num_inference_steps=settings.steps,
-        generator=torch.Generator().manual_seed(settings.seed),
-        output_type="latent",
-        **more,
-    ).frames
+    pipe.scheduler = unipc(settings.shift)
+    return ask(pipe, settings, **more)
 
 
 def steps_of(model: Model, settings: Settings | Timeline, store: StepStore, **how: Any) -> list[Step]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 
 from wanlab.checks import check
-from wanlab.cost.estimate import Estimate, estimate
+from wanlab.cost.calibrate import calibrate, calibrated
+from wanlab.cost.estimate import estimate
 from wanlab.cost.fits import auto_placement, relief, told
 from wanlab.cost.request import Request
 from wanlab.cost.seconds import Calibration
@@ -58,10 +58,10 @@ class Bench:
             found |= checkpoint.lora_defaults(lora.file)
         return found
 
-    @cached_property
+    @property
     def facts(self) -> Facts:
         """What planning knows of the model."""
-        return checkpoint.facts_of(self.checkpoint, self.settings)
+        return self.model.facts
 
     def kept(self, changes: Mapping[str, Any], base: Settings) -> dict[str, Any]:
         """Changes to `base` with pictures, clips and latents kept in `inputs`, named by their content.
@@ -99,12 +99,9 @@ class Bench:
         `placed` are settings of the model that it is planned with, instead of this bench's.
         """
         settings = self.settings.but(placed or {})
-        facts = checkpoint.facts_of(self.checkpoint, settings)
+        facts = checkpoint.facts_of(self.checkpoint, settings) if placed else self.facts
         run = planned(facts, timeline, changes, self.store.__contains__, known)
-        return replace(run, estimate=self._estimate(run, settings))
-
-    def _estimate(self, run: PlannedRun, settings: ModelSettings) -> Estimate:
-        return estimated(self.checkpoint, self._sized(settings), calibration=self._calibration)(run)
+        return estimated(run, self.checkpoint, self._sized(settings), lambda request: calibrated(request, self.folder))
 
     def _sized(self, settings: ModelSettings) -> ModelSettings:
         """The settings with the memory of the GPU that is here, if they do not say how much may be used."""
@@ -113,18 +110,8 @@ class Bench:
             return settings
         return settings.but({"device_gib": torch.cuda.mem_get_info(device)[1] / 2**30})
 
-    def _calibration(self, request: Request) -> Calibration | None:
-        """What was measured before for such a request on this machine; None if nothing was."""
-        if not (self.folder / "calibrations.json").exists():
-            return None
-        from wanlab.cost.calibrate import calibrated
-
-        return calibrated(request, self.folder)
-
     def calibrate(self, settings: Settings) -> Calibration:
         """Measure one block of the model at the size of a run of these settings."""
-        from wanlab.cost.calibrate import calibrate
-
         run = planned(self.facts, Timeline(settings), {}, lambda _: False, set())
         return calibrate(request_of(self.checkpoint, self.settings, run), self.folder)
 
@@ -159,10 +146,10 @@ class Bench:
         run = planned(self.facts, timeline, {}, self.store.__contains__, set())
         return request_of(self.checkpoint, self._sized(settings), run)
 
-    @cached_property
+    @property
     def model_id(self) -> str:
         """Who the model is, for the names of steps."""
-        return checkpoint.model_id(self.checkpoint, self.settings)
+        return self.model.id
 
 
 def _warn_of_misuse(file: str, settings: Settings) -> None:

@@ -13,6 +13,7 @@ from wanlab.inputs import Inputs
 from wanlab.model.checkpoint import Checkpoint
 from wanlab.model_settings import ModelSettings
 from wanlab.outline import Outline
+from wanlab.placement.spread import spread
 from wanlab.settings import Settings
 from wanlab.skips import Facts
 from wanlab.timeline import Timeline
@@ -34,11 +35,7 @@ def check(timeline: Timeline, checkpoint: Checkpoint, inputs: Inputs, facts: Fac
 
 
 def _check_loader(loader: ModelSettings, checkpoint: Checkpoint) -> None:
-    if loader.blocks_to_swap > checkpoint.blocks:
-        raise SettingsError(
-            f"blocks_to_swap is {loader.blocks_to_swap}; this model has {checkpoint.blocks} blocks, so it must be from 0 to "
-            f"{checkpoint.blocks}."
-        )
+    spread(checkpoint.blocks, loader.blocks_to_swap)
     for index, lora in enumerate(loader.loras):
         if lora.expert != "both" and len(checkpoint.transformers) == 1:
             raise SettingsError(

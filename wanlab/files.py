@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from wanlab.errors import FileError
 
@@ -72,6 +73,20 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise FileError(
             f"{path} cannot be written: {reason}. Free some space or choose another folder; finished steps are kept."
         )
+
+
+def read_into(file: IO[bytes], position: int, target: memoryview) -> int:
+    """Fill the target from this position of a file on; returns how many bytes the file lacks. Raises OSError.
+
+    A system may read 2 GB at once and no more.
+    """
+    file.seek(position)
+    while target:
+        count: int = file.readinto(target)  # type: ignore[attr-defined]
+        if not count:
+            break
+        target = target[count:]
+    return len(target)
 
 
 def _sync_folder(folder: Path) -> None:

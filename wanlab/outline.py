@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 from wanlab.groups import CacheSettings
 from wanlab.schedule import low_noise
@@ -60,7 +61,7 @@ class Outline:
         """For each step, of each technique that acts on it, where the stretch of steps began on which it does."""
         found: list[dict[str, int]] = []
         for step in range(len(self)):
-            before = found[-1] if found and not self._changes(step) else {}
+            before = found[-1] if found and not self._changes[step] else {}
             found.append({name: before.get(name, step) for name in self.timeline.at(step).acting(step)})
         return tuple(found)
 
@@ -71,10 +72,11 @@ class Outline:
         """
         return self._begins[step][technique]
 
-    def _changes(self, step: int) -> bool:
-        """Whether another transformer predicts on this step than on the one before."""
-        low = low_noise(self.timeline.settings.grid.timesteps, self.facts.boundary)
-        return step > 0 and bool(low[step] != low[step - 1])
+    @cached_property
+    def _changes(self) -> tuple[bool, ...]:
+        """For each step whether another transformer predicts on it than on the one before."""
+        low = low_noise(self.timeline.settings.grid.timesteps, self.facts.boundary).tolist()
+        return (False, *(one != other for one, other in pairwise(low)))
 
     @cached_property
     def rules(self) -> tuple[Rule | None, ...]:
@@ -102,7 +104,7 @@ class Outline:
         computed: dict[Key, tuple[int, ...]] = {}  # the last steps on which a call was computed
         for step in range(len(self)):
             rule, source, done = self.rules[step], set[int](), []
-            if "cache" not in self._begins[step] or self._changes(step):
+            if "cache" not in self._begins[step] or self._changes[step]:
                 computed.clear()
             for call in calls_of(self.timeline.at(step), step):
                 key = (call.branch, call.frames)

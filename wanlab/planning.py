@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from wanlab.cost.estimate import Estimate, estimate
+from wanlab.cost.estimate import estimate
 from wanlab.cost.fits import auto_placement, told
 from wanlab.cost.request import Configs, Request
 from wanlab.cost.seconds import Calibration
 from wanlab.model.checkpoint import Checkpoint, described, facts_of
 from wanlab.model_settings import ModelSettings
-from wanlab.plans import Plan, PlannedRun, make_plan
+from wanlab.plans import Plan, PlannedRun, planned
 from wanlab.settings import Settings
 from wanlab.timeline import Timeline
 
@@ -35,19 +35,13 @@ def plan(
     >>> plan(model="Wan2.1-T2V-14B", device_gib=24, force_offload=True).smallest_change
     {'blocks_to_swap': 17}
     """
-    loader = ModelSettings().but({"model": str(model), **_usual(str(model)), **how})
-    found = described(loader)
-    base = settings if isinstance(settings, Settings) else Settings().but(found.defaults)
-    if isinstance(settings, str):
-        base = base.but({"prompt": settings})
-    elif isinstance(settings, Mapping):
-        base = base.but(settings)
+    loader, found, base = _asked(settings, model, how)
     runs: list[PlannedRun] = []
     for variant in ({}, *variants):
-        run, placed = divided(variant)
+        changes, placed = divided(variant)
         how_loaded = loader.but(placed)
-        asked = [(Timeline(base.but(run)), variant)]
-        runs += make_plan(facts_of(found, how_loaded), asked, lambda _: False, estimated(found, how_loaded)).runs
+        run = planned(facts_of(found, how_loaded), Timeline(base.but(changes)), variant, lambda _: False, set())
+        runs.append(estimated(run, found, how_loaded))
     return Plan(tuple(runs))
 
 
@@ -63,13 +57,13 @@ def dry_run(settings: Settings | Mapping[str, Any] | str | None = None, *, model
     from wanlab.cost import activations, parts, vae
     from wanlab.cost.dry_run import dry_run_transformer, dry_run_vae
 
-    made = plan(settings, model=model, **how)
-    loader = ModelSettings().but({"model": str(model), **_usual(str(model)), **how})
-    request = request_of(described(loader), loader, made.runs[0])
+    loader, found, base = _asked(settings, model, how)
+    run = planned(facts_of(found, loader), Timeline(base), {}, lambda _: False, set())
+    request = request_of(found, loader, run)
     largest = max(request.calls, key=lambda one: one.frames * one.batch)
     clip, configs, spatial = request.settings, request.configs, request.configs.vae.get("scale_factor_spatial") or 8
     latents = (largest.frames, clip.height // spatial, clip.width // spatial)
-    run = dry_run_transformer(
+    forward = dry_run_transformer(
         configs.transformer,
         latents,
         loader.base_precision,
@@ -81,11 +75,12 @@ def dry_run(settings: Settings | Mapping[str, Any] | str | None = None, *, model
     formula = vae.decode(configs.vae, clip.frames, clip.height, clip.width, parts.SIZES[loader.vae_precision])
     vae_bytes = parts.part("vae", configs.vae, loader.vae_precision)
     work = activations.forward(configs.transformer, request.work(largest), request.weights if request.kind else None)
-    gib = 2**30
-    rows = {
-        "denoise": [run.peak / gib, max(work.values()) / gib, run.weights / gib, request.weights.whole / gib, run.flops / 1e12],
-        "decode": [decoded.peak / gib, formula.peak / gib, decoded.weights / gib, vae_bytes / gib, decoded.flops / 1e12],
+    found_bytes = {
+        "denoise": (forward.peak, max(work.values()), forward.weights, request.weights.whole),
+        "decode": (decoded.peak, formula.peak, decoded.weights, vae_bytes),
     }
+    flops = {"denoise": forward.flops, "decode": decoded.flops}
+    rows = {stage: [*(size / 2**30 for size in sizes), flops[stage] / 1e12] for stage, sizes in found_bytes.items()}
     columns = ["work_gib", "work_by_formula", "weights_gib", "weights_by_formula", "teraflops"]
     return pandas.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("stage")
 
@@ -97,30 +92,40 @@ def divided(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     return {name: value for name, value in changes.items() if name not in placed}, placed
 
 
+def _asked(
+    settings: Settings | Mapping[str, Any] | str | None, model: str, how: Mapping[str, Any]
+) -> tuple[ModelSettings, Checkpoint, Settings]:
+    """How the model is loaded, what is known of it, and the settings of the run."""
+    loader = ModelSettings().but({"model": str(model), **_usual(str(model)), **how})
+    found = described(loader)
+    if isinstance(settings, Settings):
+        return loader, found, settings
+    changes = {"prompt": settings} if isinstance(settings, str) else settings or {}
+    return loader, found, Settings().but({**found.defaults, **changes})
+
+
 def _usual(model: str) -> dict[str, Any]:
     """How a model is loaded if nothing is said: published ones on a GPU."""
     return {} if model in ("tiny", "tiny-i2v") else {"load_device": "cuda", "base_precision": "bf16"}
 
 
 def estimated(
+    run: PlannedRun,
     found: Checkpoint,
     model: ModelSettings,
-    texts_known: bool = False,
     calibration: Callable[[Request], Calibration | None] = lambda _: None,
-) -> Callable[[PlannedRun], Estimate]:
-    """What tells the bytes and seconds of a planned run on this model, placed as "auto" will place it if it is asked."""
-
-    def estimate_of(run: PlannedRun) -> Estimate:
-        request = request_of(found, model, run, texts_known)
-        chosen = auto_placement(request) if model.placement == "auto" else {}
-        placed = request.but(chosen)
-        made = estimate(placed, calibration(placed))
-        return replace(made, notes=(f"placement auto chooses {told(chosen)}.", *made.notes)) if chosen else made
-
-    return estimate_of
+) -> PlannedRun:
+    """A planned run with its bytes and seconds on this model, placed as "auto" will place it if it is asked."""
+    request = request_of(found, model, run)
+    chosen = auto_placement(request) if model.placement == "auto" else {}
+    placed = request.but(chosen)
+    made = estimate(placed, calibration(placed))
+    if chosen:
+        made = replace(made, notes=(f"placement auto chooses {told(chosen)}.", *made.notes))
+    return replace(run, estimate=made)
 
 
-def request_of(found: Checkpoint, model: ModelSettings, run: PlannedRun, texts_known: bool = False) -> Request:
+def request_of(found: Checkpoint, model: ModelSettings, run: PlannedRun) -> Request:
     """What an estimate is asked for: a planned run on this model."""
     configs = found.configs
     return Request(
@@ -136,5 +141,4 @@ def request_of(found: Checkpoint, model: ModelSettings, run: PlannedRun, texts_k
             expanded=found.expand_timesteps,
         ),
         passes=run.passes_by_size,
-        texts_known=texts_known,
     )

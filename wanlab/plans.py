@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -316,19 +316,10 @@ def _cost(estimate: Estimate | None) -> dict[str, Any]:
     return {"peak_gib": round(estimate.peak_gib, 3), "seconds": float(f"{estimate.total_seconds:.3g}"), **fits}
 
 
-def make_plan(
-    facts: Facts,
-    timelines: Sequence[tuple[Timeline, Mapping[str, Any]]],
-    stored: Callable[[str], bool],
-    estimated: Callable[[PlannedRun], Estimate] | None = None,
-) -> Plan:
-    """The plan of these runs in this order on the model with these facts; `stored` tells whether a step is in the store.
-
-    `estimated` tells the bytes and seconds of a run.
-    """
+def make_plan(facts: Facts, timelines: Sequence[tuple[Timeline, Mapping[str, Any]]], stored: Callable[[str], bool]) -> Plan:
+    """The plan of these runs in this order on the model with these facts; `stored` tells whether a step is in the store."""
     known = set[str]()
-    runs = [planned(facts, timeline, changes, stored, known) for timeline, changes in timelines]
-    return Plan(tuple(replace(run, estimate=estimated(run)) if estimated else run for run in runs))
+    return Plan(tuple(planned(facts, timeline, changes, stored, known) for timeline, changes in timelines))
 
 
 def planned(

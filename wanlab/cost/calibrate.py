@@ -32,16 +32,17 @@ from torch import nn
 
 from wanlab.cost import vae
 from wanlab.cost.activations import TEXT_TOKENS
-from wanlab.cost.dry_run import DTYPES
 from wanlab.cost.request import Pass, Request, passes_of
 from wanlab.cost.seconds import Calibration, layers, operations_of
 from wanlab.files import write_whole
 from wanlab.meter import clock as device_clock
 from wanlab.model.attention import set_attention
 from wanlab.model.compiling import Compiled
+from wanlab.model.loading import put
 from wanlab.names import digest
 from wanlab.quantize.kinds import kept_in_fp32, kind_of
 from wanlab.quantize.linear import quantize_linears
+from wanlab.weights.dtypes import PRECISIONS
 
 FILE = "calibrations.json"
 ENOUGH = 0.3  # seconds of measuring after which no more is needed
@@ -136,7 +137,7 @@ def _measured(request: Request, largest: Pass, device: torch.device, clock: Cloc
 
 def _transformer_seconds(request: Request, largest: Pass, device: torch.device, clock: Clock) -> tuple[float, float]:
     """Seconds of a block alone, and of a transformer that has one block."""
-    model, dtype = _one_block(request, device), DTYPES[request.model.base_precision]
+    model, dtype = _one_block(request, device), PRECISIONS[request.model.base_precision]
     config, batch = request.configs.transformer, largest.batch
     scale = request.configs.vae.get("scale_factor_spatial") or 8
     size = largest.frames, request.settings.height // scale, request.settings.width // scale
@@ -160,7 +161,7 @@ def _transformer_seconds(request: Request, largest: Pass, device: torch.device, 
 
 def _one_block(request: Request, device: torch.device) -> Any:
     """A transformer of the configuration with one block, random weights, and all else as the request has it."""
-    dtype = DTYPES[request.model.base_precision]
+    dtype = PRECISIONS[request.model.base_precision]
     config = {name: value for name, value in request.configs.transformer.items() if not name.startswith("_")}
     with torch.device("meta"):
         model = WanTransformer3DModel.from_config({**config, "num_layers": 1})
@@ -182,9 +183,7 @@ def _one_block(request: Request, device: torch.device) -> Any:
 def _fill(module: nn.Module, dtype: Callable[[str], torch.dtype], device: torch.device) -> None:
     """Give a module on the meta device random weights, each in its number format."""
     for name, parameter in list(module.named_parameters()):
-        owner, _, last = name.rpartition(".")
-        made = torch.empty(parameter.shape, dtype=dtype(name), device=device).normal_(std=0.02)
-        module.get_submodule(owner)._parameters[last] = nn.Parameter(made, requires_grad=False)
+        put(module, name, torch.empty(parameter.shape, dtype=dtype(name), device=device).normal_(std=0.02))
     module.eval()
 
 
@@ -204,7 +203,7 @@ def _decode(request: Request, device: torch.device, clock: Clock) -> float:
 
     Small pictures fit into the caches of a CPU, so that the largest is the truest.
     """
-    config, settings, dtype = request.configs.vae, request.settings, DTYPES[request.model.vae_precision]
+    config, settings, dtype = request.configs.vae, request.settings, PRECISIONS[request.model.vae_precision]
     with torch.device("meta"):
         module = AutoencoderKLWan.from_config({name: value for name, value in config.items() if not name.startswith("_")})
     _fill(module, lambda name: dtype, device)

@@ -30,11 +30,11 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from wanlab.cost.activations import TEXT_TOKENS
 from wanlab.errors import SettingsError
-from wanlab.quantize.kinds import GGML, is_quantized, kept_in_fp32, kind_of
-from wanlab.quantize.linear import QuantizedLinear
+from wanlab.quantize.kinds import GGML, kept_in_fp32, kind_of
+from wanlab.quantize.linear import quantize_linears
 from wanlab.quantize.packed import Packed
+from wanlab.weights.dtypes import PRECISIONS
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp16_fast": torch.float16}
 Attach = Callable[[Any], contextlib.AbstractContextManager[Any]]
 
 
@@ -151,7 +151,7 @@ def dry_run_transformer(
 
 def dry_run_vae(config: Mapping[str, Any], way: str, frames: int, height: int, width: int, precision: str = "fp32") -> DryRun:
     """Decoding (`way` "decode") or encoding ("encode") a clip of this size, whole."""
-    dtype, scale = DTYPES[precision], config.get("scale_factor_spatial") or 8
+    dtype, scale = PRECISIONS[precision], config.get("scale_factor_spatial") or 8
     with FakeTensorMode():
         vae = _skeleton(AutoencoderKLWan, config, lambda name: dtype, "cpu")
         if way == "decode":
@@ -174,7 +174,7 @@ def _forward(
     attach: Attach,
     device: str,
 ) -> DryRun:
-    dtype = DTYPES[base_precision]
+    dtype = PRECISIONS[base_precision]
     with FakeTensorMode():
         model = _skeleton(
             WanTransformer3DModel,
@@ -183,7 +183,9 @@ def _forward(
             device,
         )
         if kind:
-            _quantize(model, kind, device)
+            quantize_linears(
+                model, kind, packed=lambda kind, weight: empty_packed(kind, (weight.shape[0], weight.shape[1]), device)
+            )
         given = {
             "hidden_states": torch.empty(batch, config["in_channels"], *latents, dtype=dtype, device=device),
             "timestep": torch.empty(batch, device=device),
@@ -213,13 +215,6 @@ def _skeleton(make: Any, config: Mapping[str, Any], dtype: Callable[[str], torch
             if tensor is not None:
                 owner._buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
     return module.eval()
-
-
-def _quantize(model: nn.Module, kind: str, device: str) -> None:
-    for name, linear in list(model.named_modules()):
-        if isinstance(linear, nn.Linear) and is_quantized(f"{name}.weight", tuple(linear.weight.shape), kind):
-            packed = empty_packed(kind, (linear.out_features, linear.in_features), device)
-            model.set_submodule(name, QuantizedLinear(packed, linear.bias))
 
 
 def empty_packed(kind: str, shape: tuple[int, int], device: str = "cpu") -> Packed:

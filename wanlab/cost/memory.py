@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from wanlab.cost import activations, parts, vae
 from wanlab.cost.request import Pass, Request, same_device
+from wanlab.placement.spread import spread
 
 GIB = 2**30
 ENCODE_TEXT, ENCODE_IMAGE, LOAD, DENOISE, DECODE = "encode text", "encode image", "load", "denoise", "decode"
@@ -87,9 +88,9 @@ def _transformer(request: Request) -> int:
 
 
 def residency(request: Request) -> tuple[str, ...]:
-    """For each block "device", or "swapped" if it waits elsewhere (the rule of wanlab/placement/swap.py)."""
-    blocks, swapped = request.weights.blocks, request.swapped
-    away = {(2 * i + 1) * blocks // (2 * swapped) for i in range(swapped)}
+    """For each block "device", or "swapped" if it waits elsewhere."""
+    blocks = request.weights.blocks
+    away = spread(blocks, request.swapped)
     return tuple("swapped" if block in away else "device" for block in range(blocks))
 
 

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from wanlab.cost import activations, parts
 from wanlab.cost.cards import Card, card_for, this_machine
-from wanlab.errors import SettingsError
 from wanlab.model_settings import ModelSettings
 from wanlab.outline import BOTH, Call, calls_of
+from wanlab.placement.spread import spread
 from wanlab.settings import Settings
 
 
@@ -137,10 +137,7 @@ class Request:
     @property
     def swapped(self) -> int:
         """Blocks that are swapped. SettingsError if the model has fewer."""
-        asked, has = self.model.blocks_to_swap, self.weights.blocks
-        if asked > has:
-            raise SettingsError(f"blocks_to_swap is {asked}; this model has {has} blocks, so it must be 0 to {has}.")
-        return asked
+        return len(spread(self.weights.blocks, self.model.blocks_to_swap))
 
     def tokens(self, frames: int) -> int:
         """Tokens of a call over so many latent frames."""

@@ -333,9 +333,7 @@ def _of_folder(folder: Path, name: str) -> Checkpoint:
 def _of_file(file: Path, settings: ModelSettings) -> Checkpoint:
     """The checkpoint around a single file of a transformer; the other parts have to be given."""
     found = inspect_checkpoint(file)
-    if found.kind != "transformer":
-        raise ModelError(f"model is {str(file)!r}; {found.summary}")
-    if not found.runs:
+    if found.kind != "transformer" or not found.runs:
         raise ModelError(f"model is {str(file)!r}; {found.summary}")
     if _not_run(found.config):
         raise ModelError(f"model is {str(file)!r}; {_not_run(found.config)}.")

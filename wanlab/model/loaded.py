@@ -21,13 +21,15 @@ from wanlab.lora.live import Live
 from wanlab.model.attention import set_attention
 from wanlab.model.checkpoint import Checkpoint, lora_file
 from wanlab.model.compiling import Compiled
-from wanlab.model.loading import DTYPES, Filling
+from wanlab.model.loading import Filling
 from wanlab.placement.masters import Master, build_file_master, build_host_master
 from wanlab.placement.moving import OnDemand, resting
-from wanlab.placement.swap import BlockSwap, spread
+from wanlab.placement.spread import spread
+from wanlab.placement.swap import BlockSwap
 from wanlab.quantize.formats import apply_library
 from wanlab.quantize.kinds import KINDS
 from wanlab.settings import ModelSettings
+from wanlab.weights.dtypes import PRECISIONS
 from wanlab.weights.entries import TensorEntry
 from wanlab.weights.reader import Reader
 
@@ -145,7 +147,7 @@ def load(
     if loras.loras:
         loaded.loras = loras.attach(loaded.transformer, device)
     masters.build_all()
-    set_attention(loaded.transformer, settings.attention_mode, device, DTYPES[settings.base_precision])
+    set_attention(loaded.transformer, settings.attention_mode, device, PRECISIONS[settings.base_precision])
     if settings.compile:
         loaded.compiled = Compiled(loaded.transformer, settings.compile)
     loaded._embed_on_demand(embedders, masters.built)

@@ -27,24 +27,23 @@ from wanlab.quantize.kinds import KINDS, is_quantized, kept_in_fp32
 from wanlab.quantize.linear import QuantizedLinear
 from wanlab.quantize.packed import Packed
 from wanlab.settings import ModelSettings
+from wanlab.weights.dtypes import CODES, PRECISIONS
 from wanlab.weights.entries import TensorEntry
 from wanlab.weights.reader import Reader
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp16_fast": torch.float16}
 _PLAIN_FP8 = {torch.float8_e4m3fn: "fp8_e4m3fn", torch.float8_e5m2: "fp8_e5m2"}
-_CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 class Filling:
     """Fills a transformer that was built without memory, in pieces: all that is under a prefix.
 
-    Raises ModelError if the reader lacks a parameter, or has it in another
-    shape, and SettingsError for a quantization that does not go with the file's.
+    Raises ModelError if the reader lacks a parameter, or has it in another shape, and SettingsError for a quantization that
+    does not go with the file's.
     """
 
     def __init__(self, reader: Reader, config: Mapping[str, object], settings: ModelSettings, loras: LoraSet) -> None:
         self.reader, self.settings, self.loras = reader, settings, loras
-        self.base = DTYPES[settings.base_precision]
+        self.base = PRECISIONS[settings.base_precision]
         with init_empty_weights(include_buffers=False):
             kind = WanVACETransformer3DModel if config.get("vace_layers") else WanTransformer3DModel
             self.transformer = kind.from_config(dict(config))
@@ -75,7 +74,7 @@ class Filling:
                 packed = self._packed(name, kind).to(device)
                 self.transformer.set_submodule(_parent(name), QuantizedLinear.of(packed, self._bias(name, device)))
             elif not isinstance(module, QuantizedLinear):  # whose bias is there already
-                _set(module, name, self._plain(name).to(device))
+                put(self.transformer, name, self._plain(name).to(device))
 
     def fill_for_the_disk(self, prefix: str) -> dict[str, TensorEntry]:
         """Fill what the file does not hold as it is wanted, on the CPU; returns where the rest is, by name under the prefix.
@@ -93,10 +92,10 @@ class Filling:
             elif isinstance(module, QuantizedLinear):
                 continue
             elif self._is_as_stored(name):
-                _set(module, name, torch.empty(self.shapes[name], dtype=self.dtype(name), device="meta"))
+                put(self.transformer, name, torch.empty(self.shapes[name], dtype=self.dtype(name), device="meta"))
                 entries[short] = self.reader.entry(name)
             else:
-                _set(module, name, self._plain(name))
+                put(self.transformer, name, self._plain(name))
         return entries
 
     def _under(self, prefix: str, without: Sequence[str]) -> Iterator[str]:
@@ -145,7 +144,7 @@ class Filling:
 
     def _is_as_stored(self, name: str) -> bool:
         entry = self.reader.entry(name)
-        return entry.dtype == _CODES.get(self.dtype(name)) and not self.loras.touches(name) and not self.reader.kind(name)
+        return entry.dtype == CODES[self.dtype(name)] and not self.loras.touches(name) and not self.reader.kind(name)
 
     def _stored_parts(self, name: str, kind: str) -> dict[str, TensorEntry]:
         """Where the parts of a quantized weight are in the file; none if they are not there as they are wanted."""
@@ -182,8 +181,10 @@ def _parent(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _set(module: nn.Module, name: str, value: Tensor) -> None:
-    module._parameters[name.rpartition(".")[2]] = nn.Parameter(value, requires_grad=False)
+def put(module: nn.Module, name: str, value: Tensor) -> None:
+    """Make this the parameter of that name in a module, in place of the one that is there, which may be on the meta device."""
+    owner, _, leaf = name.rpartition(".")
+    module.get_submodule(owner)._parameters[leaf] = nn.Parameter(value, requires_grad=False)
 
 
 class Weights(Mapping[str, Tensor]):

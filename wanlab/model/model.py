@@ -27,7 +27,7 @@ from wanlab.model.attention import Available, availability
 from wanlab.model.compiling import Compiles, conflicts
 from wanlab.model.embeddings import EmbeddingStore
 from wanlab.model.loaded import Loaded, load, lora_set
-from wanlab.model.loading import DTYPES, Weights
+from wanlab.model.loading import Weights
 from wanlab.model.text import TextEncoder
 from wanlab.model.vae import Vae
 from wanlab.names import digest
@@ -40,6 +40,7 @@ from wanlab.quantize.report import Report, compare_kinds, quantization_report, s
 from wanlab.schedule import low_noise
 from wanlab.settings import ModelSettings
 from wanlab.skips import Facts
+from wanlab.weights.dtypes import PRECISIONS
 from wanlab.weights.parameters import parameter_shapes
 
 
@@ -54,23 +55,32 @@ class Model:
     def __init__(self, settings: ModelSettings, found: checkpoint.Checkpoint, folder: Path | None = None) -> None:
         self.settings, self.checkpoint, self.folder = settings, found, folder
         self._checked = False  # whether check_loader found nothing
-        self.device, self.dtype = torch.device(settings.load_device), DTYPES[settings.base_precision]
-        encoder = digest(found.text_fingerprint, settings.base_precision) if folder else ""
-        kept = EmbeddingStore(folder / "embeddings", encoder) if folder else None
+        self.device, self.dtype = torch.device(settings.load_device), PRECISIONS[settings.base_precision]
         self.text = TextEncoder(
-            lambda: parts.text_encoder(found, self.dtype), lambda: parts.tokenizer(found), settings, self.dtype, kept
+            lambda: parts.text_encoder(found, self.dtype),
+            lambda: parts.tokenizer(found),
+            settings,
+            self.dtype,
+            self._kept_texts,
         )
-        self.frames = Vae(lambda: parts.vae(found, DTYPES[settings.vae_precision]), settings, self.device)
+        self.frames = Vae(lambda: parts.vae(found, PRECISIONS[settings.vae_precision]), settings, self.device)
 
-    @cached_property  # a LoRA's file is looked at once: what is computed later is of that file
+    @property
     def id(self) -> str:
         """Who this model is, for the names of steps."""
-        return checkpoint.model_id(self.checkpoint, self.settings)
+        return self.facts.id
 
-    @cached_property
+    @cached_property  # a LoRA's file is looked at once: what is computed later is of that file
     def facts(self) -> Facts:
         """What the outline of a run knows of this model."""
         return checkpoint.facts_of(self.checkpoint, self.settings)
+
+    def _kept_texts(self) -> EmbeddingStore | None:
+        """Where embedded prompts are kept. Its name needs a look at the encoder's files, which a replay does without."""
+        if self.folder is None:
+            return None
+        encoder = digest(self.checkpoint.text_fingerprint, self.settings.base_precision)
+        return EmbeddingStore(self.folder / "embeddings", encoder)
 
     @property
     def tokenizer(self) -> Any:
@@ -92,7 +102,7 @@ class Model:
         if self._checked or "_loaded" in self.__dict__:
             return
         kind = self.settings.quantization
-        reason = (unavailable(kind, self.device) if kind != "disabled" else "") or ""
+        reason = unavailable(kind, self.device) if kind != "disabled" else ""
         if reason:
             raise SettingsError(f"quantization is {kind!r}, which {reason}; take another kind, such as fp8_e4m3fn_scaled.")
         sentence = conflicts(self.settings)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKLWan
-from torch import nn
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 from transformers.utils import logging
 
 from wanlab.errors import ModelError
 from wanlab.model.checkpoint import Checkpoint
+from wanlab.model.loading import put
 from wanlab.model.spiece import read_tokenizer
 from wanlab.quantize.formats import unpack
 from wanlab.quantize.packed import Packed
@@ -24,14 +25,12 @@ from wanlab.weights.reader import Reader
 
 def text_encoder(found: Checkpoint, dtype: torch.dtype) -> UMT5EncoderModel:
     """The text encoder in this number format, on the CPU."""
-    path = found.parts["text_encoder"]
-    with _no_progress_bar():
-        if path.is_dir() and (path / "config.json").exists():
-            return _ready(UMT5EncoderModel.from_pretrained(path, dtype=dtype))
-        config = UMT5Config(**found.configs["text_encoder"])
-        with init_empty_weights(include_buffers=False):
-            empty = UMT5EncoderModel(config)
-        return _filled(empty, path, dtype)
+    return _read(
+        found.parts["text_encoder"],
+        UMT5EncoderModel.from_pretrained,
+        lambda: UMT5EncoderModel(UMT5Config(**found.configs["text_encoder"])),
+        dtype,
+    )
 
 
 def tokenizer(found: Checkpoint) -> Any:
@@ -51,24 +50,18 @@ def tokenizer(found: Checkpoint) -> Any:
 
 def vae(found: Checkpoint, dtype: torch.dtype) -> AutoencoderKLWan:
     """The VAE in this number format, on the CPU."""
-    path = found.parts["vae"]
-    if path.is_dir() and (path / "config.json").exists():
-        return _ready(AutoencoderKLWan.from_pretrained(path, dtype=dtype))
-    with init_empty_weights(include_buffers=False):
-        empty = AutoencoderKLWan.from_config(dict(found.vae))
-    return _filled(empty, path, dtype)
+    empty = partial(AutoencoderKLWan.from_config, dict(found.vae))
+    return _read(found.parts["vae"], AutoencoderKLWan.from_pretrained, empty, dtype)
 
 
 def image_encoder(found: Checkpoint) -> CLIPVisionModel:
     """CLIP vision of an image-to-video model, in float32, on the CPU."""
-    path = found.parts["image_encoder"]
-    with _no_progress_bar():
-        if path.is_dir() and (path / "config.json").exists():
-            return _ready(CLIPVisionModel.from_pretrained(path, dtype=torch.float32))
-        config = CLIPVisionConfig(**found.configs["image_encoder"])
-        with init_empty_weights(include_buffers=False):
-            empty = CLIPVisionModel(config)
-        return _filled(empty, path, torch.float32)
+    return _read(
+        found.parts["image_encoder"],
+        CLIPVisionModel.from_pretrained,
+        lambda: CLIPVisionModel(CLIPVisionConfig(**found.configs["image_encoder"])),
+        torch.float32,
+    )
 
 
 def image_processor(found: Checkpoint) -> Any:
@@ -81,6 +74,16 @@ def image_processor(found: Checkpoint) -> Any:
         size = int(found.configs["image_encoder"].get("image_size", 224))
         return Processor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     return Processor.from_pretrained(found.parts["image_processor"])
+
+
+def _read(path: Path, pretrained: Callable[..., Any], empty: Callable[[], Any], dtype: torch.dtype) -> Any:
+    """A part from a folder with its configuration, by its own class, or from a file, into what `empty` makes without memory."""
+    with _no_progress_bar():
+        if (path / "config.json").exists():
+            return _ready(pretrained(path, dtype=dtype))
+        with init_empty_weights(include_buffers=False):
+            module = empty()
+        return _filled(module, path, dtype)
 
 
 def _filled(module: Any, path: Path, dtype: torch.dtype) -> Any:
@@ -96,8 +99,7 @@ def _filled(module: Any, path: Path, dtype: torch.dtype) -> Any:
             raise ModelError(f"{path}: {name} has the shape {reader.shape(name)}, and {tuple(parameter.shape)} is needed.")
         read = reader.read(name)
         weight = unpack(read, torch.float32) if isinstance(read, Packed) else read
-        owner, _, leaf = name.rpartition(".")
-        module.get_submodule(owner)._parameters[leaf] = nn.Parameter(weight.to(dtype), requires_grad=False)
+        put(module, name, weight.to(dtype))
     if hasattr(module, "tie_weights"):
         module.tie_weights()
     return module.requires_grad_(False).eval()

@@ -28,7 +28,7 @@ from wanlab.settings import ModelSettings
 
 
 class TextEncoder:
-    """Embeds texts. `load` and `load_tokenizer` read the files when they are first needed; `kept` is a store on the disk."""
+    """Embeds texts. `load` and `load_tokenizer` read the files when they are first needed, `keep` gives a store on the disk."""
 
     def __init__(
         self,
@@ -36,11 +36,15 @@ class TextEncoder:
         load_tokenizer: Callable[[], Any],
         settings: ModelSettings,
         dtype: torch.dtype,
-        kept: EmbeddingStore | None,
+        keep: Callable[[], EmbeddingStore | None],
     ) -> None:
         self.settings, self.dtype, self._load, self._load_tokenizer = settings, dtype, load, load_tokenizer
-        self._kept, self._embeddings = kept, dict[str, Tensor]()
+        self._keep, self._embeddings = keep, dict[str, Tensor]()
         self.device = torch.device(settings.load_device)
+
+    @cached_property
+    def _kept(self) -> EmbeddingStore | None:
+        return self._keep()
 
     @cached_property
     def tokenizer(self) -> Any:

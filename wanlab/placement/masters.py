@@ -32,22 +32,9 @@ import torch
 from torch import Tensor, nn
 
 from wanlab.errors import FileError, ModelError
+from wanlab.files import read_into
 from wanlab.placement.layout import Layout, Place, layout_of, poisoned, tensors_of
-
-# The names that safetensors gives to number formats (docs.rs/safetensors, Dtype).
-_CODES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.bool: "BOOL",
-}
+from wanlab.weights.dtypes import CODES
 
 
 class Master(Protocol):
@@ -184,14 +171,10 @@ def _close_all(files: Sequence[IO[bytes]]) -> None:
 
 
 def _read(file: IO[bytes], position: int, target: memoryview) -> None:
-    """Fill the target from this position on. Reading lets other threads run; a system may read 2 GB at once and no more."""
+    """Fill the target from this position on. Reading lets other threads run."""
     try:
-        file.seek(position)
-        while target:
-            count: int = file.readinto(target)  # type: ignore[attr-defined]
-            if not count:
-                raise ModelError(f"{_name(file)} ends before the weights that its header names; download it again.")
-            target = target[count:]
+        if read_into(file, position, target):
+            raise ModelError(f"{_name(file)} ends before the weights that its header names; download it again.")
     except OSError as error:
         raise FileError(f"{_name(file)} cannot be read: {error.strerror or error}; check the disk.") from None
 
@@ -241,7 +224,8 @@ def _differs(place: Place, entry: Any) -> str:
     """What keeps a file's tensor from being the block's, as the beginning of a sentence; "" if nothing does."""
     if entry is None:
         return f"No file holds {place.name} of a block that is to stay on the disk"
-    code, wanted = getattr(entry, "dtype", ""), _CODES.get(place.dtype, "")  # uint8 holds packed formats of any name
+    code = getattr(entry, "dtype", "")
+    wanted = "" if place.dtype == torch.uint8 else CODES.get(place.dtype, "")  # uint8 holds packed formats of any name
     if entry.nbytes == place.nbytes and (not code or not wanted or code == wanted):
         return ""
     return (

@@ -73,12 +73,15 @@ class QuantizedLinear(nn.Module):
         return super()._apply(apply, recurse)
 
 
-def quantize_linears(module: nn.Module, kind: str, prefix: str = "") -> nn.Module:
+def quantize_linears(
+    module: nn.Module, kind: str, prefix: str = "", packed: Callable[[str, Tensor], Packed] = pack
+) -> nn.Module:
     """Replace the Linear layers that `is_quantized` names by quantized ones, in place, and return the module.
 
-    `prefix` goes before the names inside `module`: "blocks.3." for the fourth block of a transformer.
+    `prefix` goes before the names inside `module`: "blocks.3." for the fourth block of a transformer. `packed` makes what is
+    stored, from a kind and a weight.
     """
     for name, linear in list(module.named_modules()):
         if isinstance(linear, nn.Linear) and is_quantized(f"{prefix}{name}.weight", tuple(linear.weight.shape), kind):
-            module.set_submodule(name, QuantizedLinear(pack(kind, linear.weight), linear.bias))
+            module.set_submodule(name, QuantizedLinear(packed(kind, linear.weight), linear.bias))
     return module

@@ -24,23 +24,21 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from wanlab.lora.apply import Lora, LoraSet
+from wanlab.lora.deltas import read
+from wanlab.quantize.kinds import is_quantized
 from wanlab.tiny import tiny_path
 from wanlab.tiny.training import Ranks, Rates
+from wanlab.weights.name_maps import BLOCK
 
 RANK = 16
 RATES = Rates(adam=1e-3, muon=0.01, hold=0.3, average=0.995)
 PREFIX = "diffusion_model."
-ORIGINAL = {  # diffusers' names of the layers of a block, and those of Wan's own code
-    "attn1.to_q": "self_attn.q",
-    "attn1.to_k": "self_attn.k",
-    "attn1.to_v": "self_attn.v",
-    "attn1.to_out.0": "self_attn.o",
-    "attn2.to_q": "cross_attn.q",
-    "attn2.to_k": "cross_attn.k",
-    "attn2.to_v": "cross_attn.v",
-    "attn2.to_out.0": "cross_attn.o",
-    "ffn.net.0.proj": "ffn.0",
-    "ffn.net.2": "ffn.2",
+# diffusers' names of the linear layers of a text-to-video block, and those of Wan's own code.
+ORIGINAL = {
+    ours: original
+    for original, ours in BLOCK.items()
+    if is_quantized(f"blocks.0.{ours}.weight", (1, 1)) and not ours.startswith("attn2.add_")
 }
 
 
@@ -108,12 +106,9 @@ def load_lora(model: WanTransformer3DModel, file: Path) -> WanTransformer3DModel
 @torch.no_grad()
 def merge_lora(model: WanTransformer3DModel, file: Path, strength: float = 1.0) -> WanTransformer3DModel:
     """Add the LoRA in `file` to the weights of a plain model; the same model, changed."""
-    with safe_open(file, "pt") as stored:
-        for path, key in _layers(model):
-            down, up = (stored.get_tensor(f"{key}.lora_{end}.weight").float() for end in ("down", "up"))
-            alpha = float(stored.get_tensor(f"{key}.alpha"))
-            weight = model.get_parameter(f"{path}.weight")
-            weight += (strength * alpha / len(down) * up @ down).to(weight)
+    loras = LoraSet([Lora(read(file), strength)])
+    for name, weight in model.named_parameters():
+        weight.copy_(loras.merge(name, weight))
     return model
 
 

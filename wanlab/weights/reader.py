@@ -18,26 +18,14 @@ import torch
 from torch import Tensor
 
 from wanlab.errors import ModelError
+from wanlab.files import read_into
 from wanlab.quantize.kinds import GGML
 from wanlab.quantize.packed import Packed
+from wanlab.weights.dtypes import STORED
 from wanlab.weights.entries import Header, TensorEntry
 from wanlab.weights.headers import read_header
 from wanlab.weights.layouts import Layout, translate
 
-_DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
 _FP8 = {"F8_E4M3": "fp8_e4m3fn", "F8_E5M2": "fp8_e5m2"}
 
 
@@ -83,7 +71,7 @@ class Reader:
         entry = self.entry(name)
         if len(entry.shape) != 2:
             return ""
-        if entry.dtype.lower() in GGML and entry.dtype not in _DTYPES:
+        if entry.dtype.lower() in GGML and entry.dtype not in STORED:
             return f"gguf_{entry.dtype.lower()}" if entry.shape[1] % GGML[entry.dtype.lower()][0] == 0 else ""
         if entry.dtype == "I8":
             return "int8"
@@ -109,9 +97,9 @@ class Reader:
         Raises ModelError, also if the file has become shorter since its header was read.
         """
         entry = self.entry(name)
-        if entry.dtype.lower() in GGML and entry.dtype not in _DTYPES:
+        if entry.dtype.lower() in GGML and entry.dtype not in STORED:
             return _from_ggml(entry)
-        if entry.dtype not in _DTYPES:
+        if entry.dtype not in STORED:
             raise ModelError(f"{entry.file}: {entry.name} has the format {entry.dtype}, which wanlab does not read.")
         self._check_note(name, entry)
         stored = _tensor(entry)
@@ -188,7 +176,7 @@ def _from_ggml(entry: TensorEntry) -> Tensor | Packed:
 
 def _tensor(entry: TensorEntry) -> Tensor:
     """The bytes of an entry, read into memory of its own."""
-    dtype = _DTYPES[entry.dtype]
+    dtype = STORED[entry.dtype]
     memory = torch.empty(entry.nbytes, dtype=torch.uint8)
     _fill(memory, entry)
     if math.prod(entry.shape) == 0:
@@ -197,17 +185,12 @@ def _tensor(entry: TensorEntry) -> Tensor:
 
 
 def _fill(memory: Tensor, entry: TensorEntry) -> None:
-    view = memoryview(memory.numpy().data)
-    reason, done = "", 0
+    reason = ""
     try:
         with entry.file.open("rb", buffering=0) as file:
-            file.seek(entry.offset)
-            while done < entry.nbytes:
-                count = file.readinto(view[done:])
-                if not count:
-                    reason = f"it ends {entry.nbytes - done} bytes too early; it has changed since it was opened"
-                    break
-                done += count
+            lacking = read_into(file, entry.offset, memoryview(memory.numpy().data))
+        if lacking:
+            reason = f"it ends {lacking} bytes too early; it has changed since it was opened"
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
