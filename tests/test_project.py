@@ -32,7 +32,7 @@ LAYERS = (
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
     ("timeline", "skips"),
-    ("outline", "names", "knobs", "containers", "table"),
+    ("outline", "names", "knobs", "containers", "table", "annotations"),
     ("log", "clip", "show"),
     ("quantize",),
     ("weights",),
@@ -48,6 +48,7 @@ LAYERS = (
     ("planning",),
     ("bench",),
     ("run",),
+    ("comparing",),
     ("lab",),
     ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image", "tiny.lora_training"),
     ("tiny.lora_steps", "tiny.lora_style"),
@@ -89,6 +90,7 @@ WITH_TORCH = (
     "denoise",
     "bench",
     "run",
+    "comparing",
     "lab",
     "tiny",
 )
@@ -98,6 +100,7 @@ TORCH_FREE_OF_THESE = ("tiny", "tiny.train", "quantize", "quantize.kinds", "quan
 IMPORT_NAMES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
 USED_BY_OTHERS = {"ftfy"}  # diffusers imports it if it is there
 OPTIONAL = {"bitsandbytes", "gguf", "torchao"}  # the extra quant, imported where a kind needs it
+FOR_LIVE_FACES = {"anywidget", "ipywidgets"}  # of the extra lab, imported where a face lives; they bring traitlets
 IN_A_KERNEL = {"IPython"}  # imported in a notebook only, where it is
 
 
@@ -232,10 +235,11 @@ def test_the_weights_do_not_tell_where_they_were_made() -> None:
 
 def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     used = {full.partition(".")[0] for file in modules().values() for full in imports(file)}
-    used -= {*sys.stdlib_module_names, *IN_A_KERNEL, "wanlab"}
+    used -= {*sys.stdlib_module_names, *IN_A_KERNEL, *FOR_LIVE_FACES, "traitlets", "wanlab"}
     declared = {canonicalize_name(requirement.name) for requirement in requirements()} - USED_BY_OTHERS
     assert used - OPTIONAL == {IMPORT_NAMES.get(name, name) for name in declared}
     assert {one.name for one in requirements("quant")} - {one.name for one in requirements()} == OPTIONAL
+    assert {one.name for one in requirements("lab")} - {one.name for one in requirements()} >= FOR_LIVE_FACES
 
 
 def test_constraints_pin_what_is_declared_within_its_ranges() -> None:

@@ -106,7 +106,7 @@ def test_no_text_can_leave_its_place(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_saved_file_of_hostile_text_holds_one_script_and_can_be_read(text: str, tmp_path: Path) -> None:
     for page in pages(text):
-        reading = Reading(page.save(tmp_path / "page.html").read_text(encoding="utf-8"))
+        reading = Reading(page.to_html(tmp_path / "page.html").read_text(encoding="utf-8"))
         assert reading.tags.count("script") == len(reading.scripts) == 1
         assert reading.tags.count("title") == 1
 
@@ -123,7 +123,7 @@ def test_esc_leaves_plain_text_alone() -> None:
 
 def test_page_loads_nothing(tmp_path: Path) -> None:
     for page in pages("plain"):
-        saved = page.save(tmp_path / "page.html").read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        saved = page.to_html(tmp_path / "page.html").read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "://" not in saved
         assert "@import" not in saved
         sources = [value for name, value in Reading(saved).attributes if name in ("src", "href", "srcset")]
@@ -202,14 +202,14 @@ def test_steps_page_carries_every_step() -> None:
 
 def test_save_writes_a_whole_document_and_returns_its_path(tmp_path: Path) -> None:
     page = player([Tile(clip(2), "a")], title="A & B")
-    path = page.save(str(tmp_path / "a.html"))
+    path = page.to_html(str(tmp_path / "a.html"))
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "a.html"
     assert text.startswith("<!doctype html>")
     assert "<title>A &amp; B</title>" in text
     assert page.html in text
     with pytest.raises(FileError, match="cannot be written"):
-        page.save(tmp_path / "missing" / "a.html")
+        page.to_html(tmp_path / "missing" / "a.html")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wanlab import show
     from wanlab.clip import Clip, read_settings
+    from wanlab.comparing import compare, join
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
-    from wanlab.lab import Lab, compare, join
+    from wanlab.lab import Lab
     from wanlab.log import RunLog
     from wanlab.planning import dry_run, plan
     from wanlab.plans import Plan
@@ -38,10 +39,10 @@ _HOMES = {
     "Settings": "settings",
     "SettingsError": "errors",
     "WanlabError": "errors",
-    "compare": "lab",
+    "compare": "comparing",
     "dry_run": "planning",
     "inspect_checkpoint": "weights.inspection",
-    "join": "lab",
+    "join": "comparing",
     "plan": "planning",
     "read_settings": "clip",
     "tiny_path": "tiny",

@@ -28,7 +28,8 @@ class Failure:
             traceback.clear_frames(seen.__traceback__)
             seen = seen.__cause__ or seen.__context__
         error.__context__ = error.__cause__ = None
-        return cls(error.with_traceback(None), text, isinstance(error, KeyboardInterrupt), _lacks_memory(error))
+        interrupt = isinstance(error, KeyboardInterrupt | GeneratorExit)  # or whoever followed the run stopped listening
+        return cls(error.with_traceback(None), text, interrupt, _lacks_memory(error))
 
     def note(self, text: str) -> None:
         """Add a line to what the user sees."""

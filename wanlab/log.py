@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from wanlab import table
+from wanlab.annotations import annotate, measured, notes_of
 from wanlab.errors import FileError
 from wanlab.files import write_whole
 from wanlab.process import lives, this_process
@@ -50,7 +51,7 @@ MOST_BYTES = 2**20
 MOST_DEPTH = 20
 
 _INDEX = ".index"
-_INDEX_VERSION = 1  # raise it when rows are made differently from the same run.json
+_INDEX_VERSION = 2  # raise it when rows are made differently from the same run.json
 _INDEX_AFTER = 20  # the index is written again when it is wrong about more runs than this
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: ascending in ASCII, nothing that reads like another
 
@@ -111,6 +112,22 @@ class RunLog:
         """
         return table.frame(self._rows())
 
+    def annotate(self, id: str, **notes: Any) -> None:
+        """Note what a person thinks of a run: `star=True`, `tags=["good"]`, `note="..."`; None removes one.
+
+        They are columns of `frame()`. Raises SettingsError for other notes, FileError if there is no such run.
+        """
+        annotate(self._folder_of(id), notes)
+
+    def measure(self, id: str, metrics: Mapping[str, float | None]) -> None:
+        """Note numbers that were measured on a run, which become columns: `{"flicker": 0.01}` is `metrics.flicker`."""
+        measured(self._folder_of(id), metrics)
+
+    def _folder_of(self, id: str) -> Path:
+        if id != Path(id).name or not id or id[0] == ".":
+            raise FileError(f"{id!r} is not the id of a run; ids() names those in {self.folder}.")
+        return self.folder / id
+
     def _claim(self) -> tuple[Path, str]:
         """A folder that is no other run's, and the time of its making. Making it settles every race."""
         try:
@@ -150,7 +167,7 @@ class RunLog:
             known_stamp, row = index.get(id, (None, {}))
             if known_stamp != stamp:
                 try:
-                    row = table.row(_read(f"{self.folder}/{id}/run.json", stamp, here))
+                    row = table.row(_read(f"{self.folder}/{id}/run.json", stamp, here)) | notes_of(f"{self.folder}/{id}")
                 except FileNotFoundError:  # removed meanwhile
                     continue
                 except (OSError, ValueError, RecursionError) as error:

@@ -7,33 +7,42 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+_BLINK = 0.1  # seconds
 
 
-def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Pass the items on, and show how many of them have come."""
+def progress(items: Iterable[Item], total: int, what: str, counts: Callable[[Item], bool] = lambda _: True) -> Iterator[Item]:
+    """Pass the items on, and show how many of those that count have come; nothing for what is done in the blink of an eye."""
     shell = _kernel()
     if shell is None:
-        yield from tqdm(items, total=total, desc=what, leave=False, disable=None)
+        with tqdm(total=total, desc=what, leave=False, disable=None, delay=_BLINK) as bar:
+            for item in items:
+                bar.update(counts(item))
+                yield item
         return
     from IPython.display import HTML, display
 
-    handle: Any = display(HTML(_bar(what, 0, total, 0.0)), display_id=True)
+    handle: Any = None
     began = shown = time.perf_counter()
+    done = 0
     try:
-        for done, item in enumerate(items, 1):
+        for item in items:
+            done += counts(item)
             now = time.perf_counter()
-            if now - shown > 0.1:
-                handle.update(HTML(_bar(what, done, total, now - began)))
+            if now - shown > _BLINK:
+                bar_html = HTML(_bar(what, done, total, now - began))
+                handle = handle or display(HTML(""), display_id=True)
+                handle.update(bar_html)
                 shown = now
             yield item
     finally:
-        handle.update(HTML(""))
+        if handle:
+            handle.update(HTML(""))
 
 
 def _kernel() -> Any:

@@ -6,7 +6,8 @@ import importlib.metadata
 import json
 import platform
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -236,12 +237,36 @@ class Steps(Sequence[Step]):
         return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)} if len(self) else {"text/plain": repr(self)}
 
 
+@dataclass(frozen=True)
+class Now:
+    """Where a run is: the stage that begins (load, encode, denoise, decode, save) or, in denoise, the step that was made."""
+
+    run: Run
+    stage: str
+    step: Step | None = None
+
+
 def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None) -> Run:
     """Run these settings: compute what the store lacks, decode, write clip and log. Stop (interrupt) keeps finished steps.
 
     Raises SettingsError for a prompt that the model cannot read, before anything is written; anything else that goes wrong
     after the log has its row; a KeyboardInterrupt is raised again as one, with the way to go on.
     """
+    events = performing(bench, timeline, fresh=fresh, origin=origin)
+    try:
+        for now in progress(events, len(timeline), "denoise", lambda now: now.step is not None):
+            run = now.run
+        return run
+    except BaseException as error:
+        problem = error
+    events.throw(problem)  # raises it again; if the run had not ended, it does so now
+    raise problem
+
+
+def performing(
+    bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None
+) -> Generator[Now]:
+    """The same as `perform`, told as it happens, for those who show more than a bar: who closes the generator stops the run."""
     bench.check(timeline)
     for at in (0, *(start for start, _ in timeline.forks)):
         for text in _texts(timeline.at(at)):
@@ -252,7 +277,7 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
     meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
     try:
-        _compute(run, row, meter, done, fresh)
+        yield from _compute(run, row, meter, done, fresh)
         _finish(run, row, "done", meter, done)
     except BaseException as error:
         failure = Failure.of(error)
@@ -263,7 +288,6 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
             failure.note(bench.advice(timeline, meter.now))
         failure.note(f"Stopped after {done.steps} of {len(timeline)} steps, which are kept: run the same line again to go on.")
         raise failure.error  # outside the except block and without its frames, so that a failed cell keeps no tensor alive
-    return run
 
 
 class _Done:
@@ -276,20 +300,22 @@ class _Done:
         self.compiles: dict[str, float] | None = None
 
 
-def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -> None:
+def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -> Iterator[Now]:
     bench, timeline = run._bench, run.timeline
     model = bench.model
+    yield Now(run, "load")
     with meter.stage("load"):
         missing = [k for k, name in enumerate(step_names(model.id, timeline)) if fresh or name not in bench.store]
         if missing:
             model.load()  # now, so that no step's seconds include it
+    yield Now(run, "encode")
     with meter.stage("encode"):
         model.text.prepare([text for k in missing for text in _texts(timeline.at(k))])
     last: Step | None = None
     before = model.compiles
+    yield Now(run, "denoise")
     with meter.stage("denoise"):
-        steps = denoise(model, timeline, bench.store, bench.inputs, fresh=fresh)
-        for step in progress(steps, len(timeline), "denoise") if missing else steps:
+        for step in denoise(model, timeline, bench.store, bench.inputs, fresh=fresh):
             last = step
             done.steps += 1
             done.calls += step.calls
@@ -297,12 +323,15 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
             done.seconds.append(None if step.reused else step.seconds)
             row.beat()
             meter.look()
+            yield Now(run, "denoise", step)
     if bench.settings.compile and missing:
         done.compiles = model.compiles.since(before).facts()
     if last is None:
         raise SettingsError("the run has no steps")  # settings are checked, so it has
+    yield Now(run, "decode")
     with meter.stage("decode"):
         run.__dict__["clip"] = run._clip(model.decode(run._shown(last)))
+    yield Now(run, "save")
     with meter.stage("save"):
         write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames, columns=6, height=64), durable=False)
         if run.clip.settings.save_output:

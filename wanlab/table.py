@@ -22,7 +22,8 @@ MOST_FACTS = 500
 _NO_COLUMNS = ("format", "id", "process", "settings")  # the log's own facts, and the group whose name is left out
 _AFTER_SETTINGS = (  # the order of columns that are no settings; with a dot at its end: all of that group
     *("seconds", "seconds.", "peak_rss_gib", "peak_vram_gib", "steps_reused"),
-    *("forked_from", "forked_at", "changes", "forks", "model.", "device", "tags", "clip", "error", "versions."),
+    *("forked_from", "forked_at", "changes", "forks", "model.", "device", "star", "tags", "note", "metrics."),
+    *("clip", "error", "versions."),
 )
 
 

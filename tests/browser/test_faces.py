@@ -49,7 +49,7 @@ def shown(new_page: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
 
     def show(page: Page, *, paused: bool = True, **options: Any) -> Any:
         tab = new_page(**options)
-        tab.goto(page.save(tmp_path / "page.html").as_uri())
+        tab.goto(page.to_html(tmp_path / "page.html").as_uri())
         root = tab.locator(".wanlab")
         expect(root).to_have_attribute("data-ready", "1")
         if paused:
@@ -230,7 +230,7 @@ def test_reduced_motion_starts_still(shown: Callable[..., Any]) -> None:
 def test_without_scripts_the_still_and_the_table_remain(new_page: Callable[..., Any], tmp_path: Path) -> None:
     tab = new_page(java_script_enabled=False)
     page = player(TWO, title="Two clips", table=[("cfg", ["5.5", "3.5"])])
-    tab.goto(page.save(tmp_path / "page.html").as_uri())
+    tab.goto(page.to_html(tmp_path / "page.html").as_uri())
     expect(tab.get_by_role("img", name='Player of "first" | "second"')).to_be_visible()
     for text in ("Two clips", "cfg", "5.5", "3.5"):
         expect(tab.get_by_text(text, exact=True)).to_be_visible()

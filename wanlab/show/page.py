@@ -50,9 +50,32 @@ img {{ max-width: 100%; }}
 """
 
 
+@dataclass(frozen=True)
+class Face:
+    """What brings a page to life: a JavaScript class, made as `new Name(root, content, live)`, and the files it needs.
+
+    `content` is what `build_page` was given; `live` is None in a page, and the kernel's end of the line in a widget
+    (`show/live.py`). Scripts and styles are files of this folder without their endings, in the order in which they are joined.
+    """
+
+    name: str
+    scripts: tuple[str, ...]
+    styles: tuple[str, ...]
+
+    @property
+    def css(self) -> str:
+        """All styles as one text, for the face's shadow root."""
+        return "\n".join(_source(f"{name}.css") for name in self.styles)
+
+    @property
+    def script(self) -> str:
+        """The classes as one text."""
+        return "\n".join(_source(f"{name}.js") for name in self.scripts)
+
+
 @dataclass(frozen=True, repr=False)
 class Page:
-    """Something to look at: the last expression of a cell shows it, `save` writes it as one offline file.
+    """Something to look at: the last expression of a cell shows it, `to_html` writes it as one offline file.
 
     `html` is a fragment that may be put into any HTML document, several in one too; `png` is its still picture and
     `text` its sentence, for places that show nothing better.
@@ -72,7 +95,7 @@ class Page:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/html": self.html, "image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
 
-    def save(self, path: str | Path) -> Path:
+    def to_html(self, path: str | Path) -> Path:
         """Write one complete HTML file that needs neither the internet nor Python; the path is returned.
 
         Raises FileError if it cannot be written; a file that was there before is then still whole.
@@ -81,6 +104,8 @@ class Page:
         document = _DOCUMENT.format(policy=_POLICY, title=esc(self.title or self.text), body=self.html)
         write_whole(path, document.encode())
         return path
+
+    save = to_html  # an older name
 
 
 def esc(text: object) -> str:
@@ -93,6 +118,7 @@ def esc(text: object) -> str:
 
 
 def build_page(
+    face: Face,
     content: Mapping[str, object],
     *,
     sheet: Image.Image,
@@ -100,16 +126,21 @@ def build_page(
     text: str,
     notes: Sequence[str] = (),
     tables: str = "",
+    twin: str = "",
 ) -> Page:
-    """A page whose script is given `content`, and whose still part is the sheet, the sentence, the notes and the tables."""
-    payload = json.dumps({**content, "title": title, "notes": list(notes), "css": _source("player.css")}, allow_nan=False)
+    """A page whose face is given `content`, and whose still part is the sheet, the sentence, the notes and the tables.
+
+    `twin` is the key of a widget that shows the same: the page hides while that one lives.
+    """
+    payload = json.dumps({**content, "title": title, "notes": list(notes), "css": face.css}, allow_nan=False)
+    key = f' data-twin="{esc(twin)}"' if twin else ""
     parts = [
-        f'<div class="wanlab" data-wanlab="{esc(payload)}">',
+        f'<div class="wanlab" data-face="{esc(face.name)}"{key} data-wanlab="{esc(payload)}">',
         f"<p><strong>{esc(title)}</strong></p>" if title else "",
         f'<img src="{as_data_url(sheet)}" width="{sheet.width}" alt="{esc(text)}">',
         f"<p>{esc(' '.join([text, *notes]))}</p>",
         tables,
-        f"<script>{_script()}</script>",
+        f"<script>{_page_script(face)}</script>",
         "</div>",
     ]
     return Page("\n".join(part for part in parts if part), as_png(sheet), text, title)
@@ -127,9 +158,8 @@ def table_html(rows: Sequence[Row], columns: Sequence[str] = (), *, folded: str 
 
 
 @cache
-def _script() -> str:
-    parts = (_source(f"{name}.js") for name in ("clock", "pictures", "controls", "steps", "player"))
-    return '\n(() => {\n"use strict";\n' + "\n".join(parts) + "})();\n"
+def _page_script(face: Face) -> str:
+    return f'\n(() => {{\n"use strict";\n{face.script}\n{_source("start.js")}\nstart({face.name});\n}})();\n'
 
 
 @cache

@@ -10,9 +10,8 @@ const GAP = 12;
 const FRAME = 2 * GAP + 2; // the card's padding and border, both sides
 
 class Player {
-  constructor(root) {
-    this.root = root;
-    this.page = JSON.parse(root.dataset.wanlab);
+  constructor(root, page) {
+    Object.assign(this, { root, page });
     this.clips = this.page.clips.map((clip) => ({ ...clip, stills: unpack(clip, this.page.kind) }));
     this.shadow = root.attachShadow({ mode: "open" }); // from here on the still part is hidden
     this.shadow.innerHTML = TEMPLATE;
@@ -275,10 +274,4 @@ class Player {
     event.preventDefault();
     actions[name]();
   }
-}
-
-// An application that inserts scripts in its own way may hide their place: then every element that waits is meant.
-const place = document.currentScript?.closest(".wanlab");
-for (const root of place ? [place] : document.querySelectorAll(".wanlab[data-wanlab]")) {
-  if (!root.shadowRoot) new Player(root);
 }

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from wanlab.show.page import Page, Row, build_page, table_html
+from wanlab.show.page import Face, Page, Row, build_page, table_html
 from wanlab.show.stills import Frames, check_frames, contact_sheet, encode, listed, plural, spread
 
 Mode = Literal["side", "wipe", "difference"]
+PLAYER = Face("Player", ("clock", "pictures", "controls", "steps", "player"), ("player",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,7 @@ def player(
             raise ValueError(f"The row {name!r} of the table must have one value per clip: {len(tiles)}.")
     kind, clips = encode([tile.frames for tile in tiles])
     return build_page(
+        PLAYER,
         {
             "kind": kind,
             "rate": float(frame_rate),

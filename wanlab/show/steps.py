@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from wanlab.show.page import Page, build_page, table_html
-from wanlab.show.player import check_frame_rate
+from wanlab.show.player import PLAYER, check_frame_rate
 from wanlab.show.stills import Frames, check_frames, contact_sheet, encode, plural, spread
 
 
@@ -30,6 +30,7 @@ def steps_page(
     frames, height, width, _ = clips[0].shape
     rows = [(str(index), [f"{sigmas[index]:.4g}", caption]) for index, caption in enumerate(captions)]
     return build_page(
+        PLAYER,
         {
             "kind": kind,
             "rate": float(frame_rate),

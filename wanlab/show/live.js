@@ -1,0 +1,42 @@
+/* A face as a widget: the same class as in a page, with a line to the kernel. Joined behind the face's own scripts. */
+
+class Live {
+  constructor(model) {
+    this.model = model;
+  }
+
+  /* Tell Python; `message` is anything that JSON can hold. */
+  send(message) {
+    this.model.send(message);
+  }
+
+  /* Hear from Python; returns how to stop. */
+  listen(heard) {
+    const handler = (message) => heard(message);
+    this.model.on("msg:custom", handler);
+    return () => this.model.off("msg:custom", handler);
+  }
+}
+
+function mount(Face, { model, el }) {
+  const root = document.createElement("div");
+  root.className = "wanlab";
+  root.dataset.face = Face.name;
+  root.dataset.live = model.get("key");
+  const problem = Object.assign(document.createElement("pre"), { hidden: true, className: "wanlab-problem" });
+  problem.setAttribute("role", "alert");
+  problem.style.cssText = "white-space: pre-wrap; color: #b00020; background: #b0002018; padding: 8px; border-radius: 6px";
+  el.append(problem, root);
+  for (const twin of document.querySelectorAll(`.wanlab[data-twin="${root.dataset.live}"]`)) twin.hidden = true;
+  const live = new Live(model);
+  const forget = live.listen((message) => {
+    if (!("problem" in message)) return;
+    problem.hidden = !message.problem;
+    problem.textContent = message.problem;
+  });
+  const face = new Face(root, model.get("content"), live);
+  return () => {
+    forget();
+    face.stop?.();
+  };
+}
