@@ -135,7 +135,7 @@ def build_page(
     payload = json.dumps({**content, "title": title, "notes": list(notes), "css": face.css}, allow_nan=False)
     key = f' data-twin="{esc(twin)}"' if twin else ""
     parts = [
-        f'<div class="wanlab" data-face="{esc(face.name)}"{key} data-wanlab="{esc(payload)}">',
+        f'<div class="wanlab mathjax_ignore" data-face="{esc(face.name)}"{key} data-wanlab="{esc(payload)}">',
         f"<p><strong>{esc(title)}</strong></p>" if title else "",
         f'<img src="{as_data_url(sheet)}" width="{sheet.width}" alt="{esc(text)}">',
         f"<p>{esc(' '.join([text, *notes]))}</p>",
