@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from wanlab.denoise import Step, denoise
-from wanlab.model import checkpoint
+from wanlab.model import finding
 from wanlab.model.model import Model
 from wanlab.plans import PlannedRun, make_plan
 from wanlab.settings import ModelSettings, Settings
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("techniques", "feta", "windows", "speed_ups"), help="one of the tables")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = Model(ModelSettings(), checkpoint.find("tiny"))
+    model = Model(ModelSettings(), finding.find("tiny"))
     run(model, PLAIN)  # load and warm up
     tables = {"techniques": techniques, "feta": feta_share, "windows": windows, "speed_ups": speed_ups}
     for name, table in tables.items():

@@ -24,12 +24,12 @@ def model() -> Model:
     """The tiny model in fp32 on the CPU, with one thread: two of them wait for each other on a busy machine."""
     import torch
 
-    from wanlab.model import checkpoint
+    from wanlab.model import finding
     from wanlab.model.model import Model
     from wanlab.settings import ModelSettings
 
     torch.set_num_threads(1)
-    return Model(ModelSettings(), checkpoint.find("tiny"))
+    return Model(ModelSettings(), finding.find("tiny"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import UniPCMultistepScheduler
 
-from wanlab.model import checkpoint
+from wanlab.model import finding
 from wanlab.model.model import Model
 from wanlab.settings import ModelSettings, Settings
 
@@ -38,4 +38,4 @@ def ask(pipe: Any, settings: Settings, output: str = "latent", **more: Any) -> A
 def loaded(folder: Path, **how: Any) -> Model:
     """Our model of the checkpoint in a folder."""
     settings = ModelSettings().but({"model": str(folder), **how})
-    return Model(settings, checkpoint.find(settings))
+    return Model(settings, finding.find(settings))

@@ -42,11 +42,11 @@ def test_velocities_are_those_of_this_engine(model: Model) -> None:
 
 
 if __name__ == "__main__":
-    from wanlab.model import checkpoint
+    from wanlab.model import finding
     from wanlab.settings import ModelSettings
 
     torch.set_num_threads(1)
-    tiny = Model(ModelSettings(), checkpoint.find("tiny"))
+    tiny = Model(ModelSettings(), finding.find("tiny"))
     content = {
         "engine": ENGINE,
         "model": tiny.id,

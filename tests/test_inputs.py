@@ -18,7 +18,7 @@ from wanlab.bench import Bench
 from wanlab.denoise import denoise
 from wanlab.errors import FileError, SettingsError
 from wanlab.inputs import Inputs
-from wanlab.model import checkpoint
+from wanlab.model import finding
 from wanlab.model.condition import Given, fitted, given
 from wanlab.model.loaded import Loaded
 from wanlab.model.model import Model
@@ -35,7 +35,7 @@ PICTURE = RNG.integers(0, 255, (32, 32, 3), np.uint8)
 def seeing() -> Model:
     """The tiny image-to-video model."""
     torch.set_num_threads(1)
-    return Model(ModelSettings(model="tiny-i2v"), checkpoint.find("tiny-i2v"))
+    return Model(ModelSettings(model="tiny-i2v"), finding.find("tiny-i2v"))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from foreign import (
     write_shards,
 )
 from wanlab.errors import ModelError, SettingsError
-from wanlab.model import checkpoint
+from wanlab.model import checkpoint, finding
 from wanlab.model.model import Model
 from wanlab.quantize.kinds import kept_in_fp32
 from wanlab.settings import ModelSettings
@@ -486,10 +486,10 @@ def test_asking_for_the_kind_of_the_file_is_taking_it_as_it_is(row: str, lab: Ca
 def test_a_folder_and_its_copy_are_one_model_and_other_weights_another(tmp_path: Path) -> None:
     shutil.copytree(TINY, tmp_path / "copy")
     settings = ModelSettings(model=str(tmp_path / "copy"))
-    ours = checkpoint.model_id(checkpoint.find("tiny"), ModelSettings())
-    assert checkpoint.model_id(checkpoint.find(settings), settings) == ours
+    ours = checkpoint.model_id(finding.find("tiny"), ModelSettings())
+    assert checkpoint.model_id(finding.find(settings), settings) == ours
     file = tmp_path / "copy" / "transformer" / "diffusion_pytorch_model.safetensors"
     tensors = tensors_of(TINY / "transformer")
     tensors["proj_out.bias"] += 1
     save_file(tensors, file)
-    assert checkpoint.model_id(checkpoint.find(settings), settings) != ours
+    assert checkpoint.model_id(finding.find(settings), settings) != ours

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from wanlab.errors import ModelError
-from wanlab.model.checkpoint import find
+from wanlab.model.finding import find
 from wanlab.model.parts import tokenizer
 from wanlab.model.spiece import read_tokenizer, tokenizer_of
 from wanlab.settings import ModelSettings

@@ -20,7 +20,7 @@ from pipelines import ask, loaded, unipc
 from wanlab.denoise import denoise
 from wanlab.errors import ModelError, SettingsError
 from wanlab.inputs import Inputs
-from wanlab.model import checkpoint
+from wanlab.model import checkpoint, finding
 from wanlab.model.condition import given
 from wanlab.model.model import Model
 from wanlab.names import in_force
@@ -160,12 +160,12 @@ def test_the_vae_is_part_of_who_a_vace_model_is(vace: Model, folder: Path, tmp_p
     other = vace.settings.but({"vae_precision": "bf16"})
     assert checkpoint.model_id(vace.checkpoint, other) != vace.id
     made = Path(shutil.copytree(folder, tmp_path / "other"))
-    assert checkpoint.find(str(made)).fingerprint == vace.checkpoint.fingerprint
+    assert finding.find(str(made)).fingerprint == vace.checkpoint.fingerprint
     (file,) = (made / "vae").glob("*.safetensors")
     weights = load_file(file)
     weights["decoder.conv_in.bias"] += 1
     save_file(weights, file)
-    assert checkpoint.find(str(made)).fingerprint != vace.checkpoint.fingerprint
+    assert finding.find(str(made)).fingerprint != vace.checkpoint.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_vace_of_other_channels_is_refused(folder: Path, tmp_path: Path) -> None
     file = made / "transformer" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vace_in_channels": 352}))
     with pytest.raises(ModelError, match="a VACE model whose own blocks read 352 channels, and wanlab runs those of"):
-        checkpoint.find(str(made))
+        finding.find(str(made))
 
 
 # --- loading -----------------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_a_single_file_is_the_same_model(folder: Path, vace: Model, tmp_path: Pa
     file = write_original(weights, tmp_path / "vace.safetensors", metadata={"config": config})
     parts = {part: str(folder / part) for part in ("text_encoder", "tokenizer", "vae")}
     settings = ModelSettings().but({"model": str(file), **parts})
-    found = checkpoint.find(settings)
+    found = finding.find(settings)
     assert found.vace
     assert torch.equal(one_velocity(Model(settings, found)), one_velocity(vace))
 

@@ -20,7 +20,7 @@ import wanlab as wl
 from pipelines import ask, loaded, unipc
 from wanlab.denoise import Step, denoise
 from wanlab.errors import ModelError, SettingsError
-from wanlab.model import checkpoint
+from wanlab.model import finding
 from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.plans import make_plan
@@ -152,12 +152,12 @@ def test_who_the_model_is_depends_on_both_transformers_and_the_boundary(folder: 
     (file,) = (others[2] / "transformer_2").glob("*.safetensors")
     save_file(moved(load_file(file), 2), file)
     index_of(others[3], boundary_ratio=None)
-    prints = [checkpoint.find(str(one)).fingerprint for one in (folder, *others)]
+    prints = [finding.find(str(one)).fingerprint for one in (folder, *others)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
     halves = [ModelSettings(model=str(folder)).but({"boundary_ratio": ratio}) for ratio in (None, 0.5, RATIO)]
-    assert [checkpoint.find(one).fingerprint for one in halves] == [prints[0], prints[2], prints[0]]
-    assert prints[4] == checkpoint.find("tiny").fingerprint  # with one transformer it is named as before
+    assert [finding.find(one).fingerprint for one in halves] == [prints[0], prints[2], prints[0]]
+    assert prints[4] == finding.find("tiny").fingerprint  # with one transformer it is named as before
 
 
 @pytest.mark.parametrize("row", list(CACHES))
@@ -278,7 +278,7 @@ def test_a_folder_without_its_second_transformer_is_not_complete(folder: Path, t
     broken = shutil.copytree(folder, tmp_path / "broken")
     shutil.rmtree(broken / "transformer_2")
     with pytest.raises(ModelError, match="is not complete: transformer_2 missing"):
-        checkpoint.find(str(broken))
+        finding.find(str(broken))
 
 
 def single(folder: Path, part: str, to: Path) -> str:
@@ -293,17 +293,17 @@ def test_two_single_files_are_the_same_model_as_the_folder(folder: Path, pair: M
     rest = {part: str(folder / part) for part in ("text_encoder", "tokenizer", "vae")}
     files = [single(folder, part, tmp_path / f"{part}.safetensors") for part in ("transformer", "transformer_2")]
     how = ModelSettings().but({"model": files[0], "transformer_2": files[1], **rest})
-    assert checkpoint.find(how).boundary == 875.0
+    assert finding.find(how).boundary == 875.0
     how = how.but({"boundary_ratio": RATIO})
     ours, theirs = (
         steps_of(model, shifted(cfg=1.0), StepStore(tmp_path / str(k)))[-1].after
-        for k, model in enumerate((Model(how, checkpoint.find(how)), pair))
+        for k, model in enumerate((Model(how, finding.find(how)), pair))
     )
     assert torch.equal(ours, theirs)
     with pytest.raises(ModelError, match=r"boundary_ratio is 0\.6, but '.*' has one transformer; leave it out"):
-        checkpoint.find(how.but({"transformer_2": ""}))
+        finding.find(how.but({"transformer_2": ""}))
     with pytest.raises(ModelError, match="two transformers have different shapes"):
-        checkpoint.find(how.but({"transformer_2": str(Path(wl.tiny_path("tiny-i2v")) / "transformer")}))
+        finding.find(how.but({"transformer_2": str(Path(wl.tiny_path("tiny-i2v")) / "transformer")}))
 
 
 def test_plans_of_a14b_count_two_transformers_and_the_same_calls() -> None:
@@ -338,8 +338,8 @@ def test_half_of_an_image_to_video_pair_is_refused(image_folder: Path, tmp_path:
     with pytest.raises(
         ModelError, match=r"one of the two transformers of Wan2\.2 A14B; give the one of low noise as transformer_2="
     ):
-        checkpoint.find(ModelSettings().but({"model": half, **rest}))
-    assert checkpoint.find(ModelSettings().but({"model": half, "transformer_2": half, **rest})).boundary == 900.0
+        finding.find(ModelSettings().but({"model": half, **rest}))
+    assert finding.find(ModelSettings().but({"model": half, "transformer_2": half, **rest})).boundary == 900.0
 
 
 def test_image_to_video_without_an_image_encoder_equals_diffusers(image_folder: Path, tmp_path: Path) -> None:
@@ -425,4 +425,4 @@ def test_the_vae_of_another_wan_is_refused(small_5b: Path) -> None:
     with pytest.raises(
         ModelError, match=r"predicts latents of 48 channels, and the VAE has 16; give vae=..., the one of Wan2\.2"
     ):
-        checkpoint.find(ModelSettings(model=str(small_5b), vae=vae))
+        finding.find(ModelSettings(model=str(small_5b), vae=vae))

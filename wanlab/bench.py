@@ -18,7 +18,8 @@ from wanlab.cost.request import Request
 from wanlab.cost.seconds import Calibration
 from wanlab.inputs import Inputs
 from wanlab.log import RUNS, RunLog
-from wanlab.model import checkpoint
+from wanlab.model import checkpoint, finding
+from wanlab.model.lora_files import lora_defaults
 from wanlab.model.model import Model
 from wanlab.planning import estimated, request_of
 from wanlab.plans import PlannedRun, planned
@@ -33,7 +34,7 @@ class Bench:
 
     def __init__(self, folder: Path, settings: ModelSettings) -> None:
         self.folder, self.settings = folder, settings
-        self.checkpoint = checkpoint.find(settings)
+        self.checkpoint = finding.find(settings)
         self.log = RunLog(folder / RUNS)
         self.store = StepStore(folder / "steps")
         self.inputs = Inputs(folder / "inputs")
@@ -55,7 +56,7 @@ class Bench:
         """The settings of a run that suit the model and its LoRAs, where they differ from the declared ones."""
         found = dict(self.checkpoint.defaults)
         for lora in self.settings.loras:
-            found |= checkpoint.lora_defaults(lora.file)
+            found |= lora_defaults(lora.file)
         return found
 
     @property
@@ -154,7 +155,7 @@ class Bench:
 
 def _warn_of_misuse(file: str, settings: Settings) -> None:
     """A LoRA that was distilled to few steps without guidance spoils clips with guidance; warn of it."""
-    suits = checkpoint.lora_defaults(file)
+    suits = lora_defaults(file)
     if suits.get("cfg") == 1 and settings.cfg != 1:
         warnings.warn(
             f"loras has {file!r}, which was made for cfg 1 and {suits.get('steps', 'few')} steps, and the run has cfg "

@@ -10,7 +10,8 @@ from wanlab.cost.estimate import estimate
 from wanlab.cost.fits import auto_placement, told
 from wanlab.cost.request import Configs, Request
 from wanlab.cost.seconds import Calibration
-from wanlab.model.checkpoint import Checkpoint, described, facts_of
+from wanlab.model.checkpoint import Checkpoint, facts_of
+from wanlab.model.finding import described
 from wanlab.model_settings import ModelSettings
 from wanlab.plans import Plan, PlannedRun, planned
 from wanlab.settings import Settings

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from wanlab.model import checkpoint
+from wanlab.model import finding
 from wanlab.model.model import Model
 from wanlab.settings import ModelSettings
 
@@ -15,7 +15,7 @@ def main() -> None:
     """Embed the texts that standard input names: {"settings": of the model, "folder": of the store, "texts": [...]}."""
     asked = json.load(sys.stdin)
     settings = ModelSettings(**asked["settings"])
-    Model(settings, checkpoint.find(settings), Path(asked["folder"]).parent).text.prepare(asked["texts"])
+    Model(settings, finding.find(settings), Path(asked["folder"]).parent).text.prepare(asked["texts"])
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from wanlab.lora.apply import Lora, LoraSet
 from wanlab.lora.deltas import read
 from wanlab.lora.live import Live
 from wanlab.model.attention import set_attention
-from wanlab.model.checkpoint import Checkpoint, lora_file
+from wanlab.model.checkpoint import Checkpoint
 from wanlab.model.compiling import Compiled
 from wanlab.model.loading import Filling
+from wanlab.model.lora_files import lora_file
 from wanlab.placement.masters import Master, build_file_master, build_host_master
 from wanlab.placement.moving import OnDemand, resting
 from wanlab.placement.spread import spread

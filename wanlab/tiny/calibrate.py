@@ -28,7 +28,7 @@ from torch import Tensor
 
 from wanlab.denoise import denoise
 from wanlab.inputs import Inputs
-from wanlab.model import checkpoint
+from wanlab.model import finding
 from wanlab.model.model import Model
 from wanlab.settings import ModelSettings, Settings
 from wanlab.skips import Facts, rule_of
@@ -93,7 +93,7 @@ def changes(steps: list[Tensor]) -> list[float]:
 
 def calibrate(name: str) -> dict[str, dict[str, object]]:
     """The constants of the caches of the tiny Wan of this name."""
-    model = Model(ModelSettings(model=name), checkpoint.find(name))
+    model = Model(ModelSettings(model=name), finding.find(name))
     embedding = read_time_embedding(Path(tiny_path(name)) / "transformer")
     scenes = [clips.random_scene(random.Random(seed)) for seed in range(CLIPS)]
     told: list[float] = []

@@ -252,7 +252,7 @@ def _options() -> argparse.Namespace:
 def _autoencoder(folder: Path | None, model: str) -> AutoencoderKLWan:
     if folder is not None:
         return AutoencoderKLWan.from_pretrained(folder / "vae").float()
-    from wanlab.model.checkpoint import find
+    from wanlab.model.finding import find
 
     return AutoencoderKLWan.from_pretrained(find(model).parts["vae"]).float()
 

@@ -7,7 +7,6 @@ This is an I2V checkpoint (36 input channels, 14B, original layout, fp8_e4m3fn s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from wanlab.errors import ModelError
 from wanlab.weights.architecture import Architecture, architecture_of, no_part_of_wan
 from wanlab.weights.entries import Header
 from wanlab.weights.headers import read_header
+from wanlab.weights.json_files import read_json
 from wanlab.weights.layouts import Layout, translate
 from wanlab.weights.registry import why_not
 
@@ -192,7 +192,7 @@ def _reason(found: Architecture) -> str:
 
 def _pipeline(folder: Path) -> Inspection:
     """A whole folder in diffusers' format."""
-    index = _index(folder)
+    index = read_json(folder / "model_index.json")
     parts: dict[str, Inspection] = {}
     for name in _PARTS:
         if (folder / name).is_dir():
@@ -233,16 +233,6 @@ def _looked_at(folder: Path) -> Inspection:
         return inspect_checkpoint(folder)
     except ModelError as error:
         return Inspection(folder, "unknown", str(error), str(error))
-
-
-def _index(folder: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ModelError(f"{folder / 'model_index.json'} is damaged. Fetch it again.")
-    return found
 
 
 def _few(names: tuple[str, ...]) -> str:
