@@ -234,10 +234,15 @@ def _from_json(setting: Setting, value: Any) -> Any:
     return value
 
 
+# How sentences name settings. What is quoted is a value, and "image-to-video" no image.
 _QUOTED = re.compile(r"(?<!\w)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_BEGIN = re.compile(r"([\w.]+)(?:\[\d+\][\w.]*)?(?:, | and )?")
-_TO_DO = re.compile(r"\b(?:give|take|leave|raise|lower|needs?|turn|than)\s+(?:it\s+)?(?:an?\s+|the\s+)?([\w.]+)(?![-\w])")
-_OTHERWISE = re.compile(r"\b([\w.]+)(?==)|\b(\w+[._][\w.]*\w)\b")
+_NAME = r"([A-Za-z_][\w.]*)(?![-\w])"
+_FIRST = re.compile(rf"(?:The )?{_NAME}(?:\[\d+\][\w.]*)?(, | and )?")
+_ASKED = re.compile(
+    rf"\b(?:give|take|leave|raise|lower|needs?|turn|than|most)\s+(?:it |an? |the )*{_NAME}(?: or {_NAME})?", re.I
+)
+_RULED = re.compile(rf"\b{_NAME} (?:must be|has no say)")
+_WRITTEN = re.compile(r"\b([\w.]+)(?==)|\b(\w+[._][\w.]*\w)\b")
 
 
 def _named(sentence: str, names: set[str]) -> list[str]:
@@ -245,13 +250,16 @@ def _named(sentence: str, names: set[str]) -> list[str]:
     plain = _QUOTED.sub("''", sentence)
     found: list[str] = []
     place = 0
-    while (match := _BEGIN.match(plain, place)) and match[1].rstrip(".") in names:
+    while (match := _FIRST.match(plain, place)) and match[1].rstrip(".") in names:
         found.append(match[1].rstrip("."))
         place = match.end()
-        if not match[0].endswith((", ", " and ")):
+        if not match[2]:
             break
-    others = [word for match in (*_TO_DO.finditer(plain), *_OTHERWISE.finditer(plain)) for word in match.groups() if word]
-    found += [word.rstrip(".") for word in others if word.rstrip(".") in names]
+    group = found[0].rpartition(".")[0] if found else ""
+    for pattern in (_ASKED, _RULED, _WRITTEN):
+        for word in (word.rstrip(".") for match in pattern.finditer(plain) for word in match.groups() if word):
+            found += [name for name in (word, f"{group}.{word}") if name in names]
     groups = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
-    found += [word for word in re.findall(r"(?<![-\w.])[a-z_]+(?![-\w])", plain) if word in groups and found]
+    if found:  # names of groups are common words, so that alone they say nothing
+        found += [word for word in re.findall(r"(?<![-\w.])[a-z_]+(?![-\w]|\.\w)", plain) if word in groups]
     return list(dict.fromkeys(found))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wanlab.clip import read_settings
-from wanlab.declare import Declared, declarations, switches, unknown
+from wanlab.declare import Declared, alone, declarations, switches, unknown
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.settings import ModelSettings, Settings
@@ -114,15 +114,14 @@ def _take(name: str, value: Any, found: dict[str, Any], of_model: dict[str, Any]
             left.append((name, value, "the run was forked on the way; these settings are those of its last step"))
         return
     for model, place in ((Settings, found), (ModelSettings, of_model)):
-        if name in declarations(model) or name in switches(model):
+        if name in switches(model) and isinstance(value, bool):
+            place[name] = value
+            return
+        if name in declarations(model):
             try:
-                model().but({name: value})
+                place[name] = alone(model, name, value)
             except SettingsError as error:
-                own = [line for line in str(error).splitlines() if line.startswith((f"{name} is ", f"{name}["))]
-                if own:
-                    left.append((name, value, own[0]))
-                    return
-            place[name] = tuple(value) if isinstance(value, list) else value
+                left.append((name, value, str(error)))
             return
     left.append((name, value, unknown(name, Settings)))
 

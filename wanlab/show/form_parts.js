@@ -126,10 +126,10 @@ class FormSection {
     this.element.open = this.form.kept.read(this.key) ?? (this.form.shown === "simple" || OPEN.includes(this.name));
   }
 
-  /* About how high it is when it is open, in rows. */
+  /* About how high it is as it is first shown, in rows. */
   weight(shown) {
     const there = this.rows.filter((row) => shown === "expert" || row.control.simple);
-    return there.length ? 1 + (shown === "expert" && !OPEN.includes(this.name) ? there.length / 3 : there.length) : 0;
+    return there.length ? 1 + (shown === "expert" && !OPEN.includes(this.name) ? 1 : there.length) : 0;
   }
 
   refresh(filtering) {
