@@ -218,7 +218,7 @@ def _preset(preset: Preset, model: str) -> dict[str, Any]:
     here = preset.model == model or model.rpartition("/")[2].removesuffix("-Diffusers") == preset.model
     group = "For any model" if not preset.model else "This model" if here else "Other models"
     changes = {name: shown(value) for name, value in preset.changes.items() if not (here and name == "model")}
-    help = f"{preset.help} From {preset.origin}."
+    help = f"{preset.help} Origin: {preset.origin}."
     return {"name": preset.name, "title": preset.title, "help": help, "group": group, "changes": changes}
 
 

@@ -95,6 +95,7 @@ function textField(control, tell) {
   input.addEventListener("keydown", (event) => event.stopPropagation());
   const line = make("div", { className: `line ${control.kind}` }, input);
   if (control.kind === "file") input.placeholder = control.choices.length ? "a name or a path" : "a path where the kernel runs";
+  else if (control.kind === "text" && control.default === "") input.placeholder = "not given";
   if (control.choices.length) line.append(suggestions(control, input));
   return { line, inputs: [input], show: (value) => (input.value = written(value)) };
 }

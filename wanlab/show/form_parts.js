@@ -90,11 +90,14 @@ function grouped(presets) {
   return groups;
 }
 
+const HEIGHTS = { area: 1.3, toggle: 0.6 };
+
 /* A section: a heading that folds, and its rows. */
 class FormSection {
   constructor(form, section) {
     this.form = form;
     this.name = section.name;
+    this.filtering = false;
     this.state = make("span", { className: "state" });
     const summary = make("summary", {}, make("span", { className: "title", textContent: section.title }), this.state);
     this.element = make("details", { className: "section" }, summary, make("p", { className: "about", textContent: section.help }));
@@ -126,10 +129,12 @@ class FormSection {
     this.element.open = this.form.kept.read(this.key) ?? (this.form.shown === "simple" || OPEN.includes(this.name));
   }
 
-  /* About how high it is as it is first shown, in rows. */
-  weight(shown) {
-    const there = this.rows.filter((row) => shown === "expert" || row.control.simple);
-    return there.length ? 1 + (shown === "expert" && !OPEN.includes(this.name) ? 1 : there.length) : 0;
+  /* About how high it is, in rows. */
+  get height() {
+    const there = this.rows.filter((row) => !row.element.hidden);
+    if (!there.length || !this.element.open) return there.length && 2;
+    const parts = this.parts.filter(([heading]) => !heading.hidden).length;
+    return there.reduce((sum, row) => sum + (HEIGHTS[row.control.kind] ?? 1), 1.5 + 0.7 * parts);
   }
 
   refresh(filtering) {
@@ -157,7 +162,10 @@ class FormRow {
     const id = `wanlab-${name.replaceAll(".", "-")}`;
     this.text = [name, control.label, control.help, control.part, title, ...control.choices].join(" ").toLowerCase();
     this.field = FIELDS[control.kind](control, (value, pace) => form.tell(name, value, pace));
-    this.field.inputs[0].id = id;
+    if (control.kind === "loras") {
+      this.field.line.setAttribute("role", "group");
+      this.field.line.ariaLabel = name;
+    } else this.field.inputs[0].id = id;
     this.problem = make("p", { className: "problem", id: `${id}-problem`, hidden: true });
     this.help = make("div", { className: "help", id: `${id}-help`, hidden: true });
     this.reset = make("button", { type: "button", className: "icon reset", title: "Back to the default", innerHTML: BACK });
