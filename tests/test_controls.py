@@ -349,6 +349,13 @@ def test_settings_as_json_come_back_as_they_were(model: ModelSettings | None, da
     assert not found.not_taken
 
 
+def test_a_technique_of_which_complete_settings_say_nothing_was_off() -> None:
+    found = from_json(as_json(Settings(feta=True), ModelSettings()))
+    assert Settings(cache=True).but(found.changes) == Settings(feta=True)
+    assert ModelSettings(compile=True).but(found.model_changes) == ModelSettings()
+    assert from_json('{"steps": 5}').changes == {"steps": 5}
+
+
 def test_what_is_in_a_json_and_cannot_be_taken_is_told() -> None:
     found = from_json(
         json.dumps(

@@ -7,18 +7,18 @@ seed of 64 bits, travels as text.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wanlab.declare import Asked, Declared, Setting, alone, declarations, group_of, number, switches
+from wanlab.declare import Asked, Declared, Setting, declarations, group_of, number, switches
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.presets import PRESETS, Preset
 from wanlab.sections import OWNERS, SECTIONS, Owner, Part, Placed, placed
 from wanlab.settings import ModelSettings
+from wanlab.values import read, shown
 from wanlab.weights.registry import all_known
 from wanlab.written import Taken, as_json, as_python, from_clip, from_json
 
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _MOST_STOPS = 250  # a slider with more is no help
-_EXACT = 2**53  # up to here JavaScript knows every whole number
 
 
 def form(values: Mapping[str, Any], model_values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,22 +59,6 @@ def form(values: Mapping[str, Any], model_values: Mapping[str, Any]) -> dict[str
     ]
     model = str(model_values.get("model", ModelSettings().model))
     return {"sections": sections, "presets": [_preset(one, model) for one in PRESETS]}
-
-
-def read(name: str, value: Any) -> Any:
-    """What a control of the form says, as Settings take it; SettingsError in the sentence of the setting itself.
-
-    Only the setting itself is judged: what several together may not be is for Settings to say.
-    """
-    for model in OWNERS.values():
-        setting = declarations(model).get(name)
-        if setting:
-            return alone(model, name, _from_json(setting, value))
-        if name in switches(model):
-            if isinstance(value, bool):
-                return value
-            raise SettingsError(f"{name} is {value!r}; it must be True or False.")
-    raise SettingsError(f"{name} is not a setting.")
 
 
 def chosen(values: Mapping[str, Any], base: Asked, suits: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -117,17 +100,6 @@ def blame(error: Exception, names: Iterable[str]) -> dict[str, str]:
         for name in _named(sentence, names) or [""]:
             found.setdefault(name, []).append(sentence)
     return {name: " ".join(sentences) for name, sentences in found.items()}
-
-
-def shown(value: Any) -> Any:
-    """A value as a control shows it, in JSON."""
-    if isinstance(value, tuple | list):
-        return [shown(one) for one in value]
-    if isinstance(value, Declared):
-        return {name: shown(one) for name, one in value.model_dump().items()}
-    if isinstance(value, int) and abs(value) > _EXACT:
-        return str(value)
-    return value
 
 
 def _control(one: Placed, part: Part, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,18 +192,6 @@ def _preset(preset: Preset, model: str) -> dict[str, Any]:
     changes = {name: shown(value) for name, value in preset.changes.items() if not (here and name == "model")}
     help = f"{preset.help} Origin: {preset.origin}."
     return {"name": preset.name, "title": preset.title, "help": help, "group": group, "changes": changes}
-
-
-def _from_json(setting: Setting, value: Any) -> Any:
-    """A value of the browser as the kind of the setting, if it can be that; else as it is, for Settings to refuse."""
-    if setting.optional and isinstance(value, str) and not value.strip():
-        return None
-    if setting.kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if setting.kind in (int, float) and not setting.listed and isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return setting.kind(value.strip()) if value.isascii() and "_" not in value else value
-    return value
 
 
 # How sentences name settings. What is quoted is a value, and "image-to-video" no image.

@@ -67,7 +67,7 @@ _TINY = (
         "tiny long clip",
         "Long clip in windows",
         "49 frames of a model that knows 17, in windows that move from step to step.",
-        "notebook 04",
+        "tried on the tiny Wan, as in notebook 04",
         {"model": "tiny", "frames": 49, "context": True, "context.schedule": "uniform_standard"},
         "tiny",
     ),

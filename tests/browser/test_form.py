@@ -349,4 +349,34 @@ def test_the_order_of_the_keyboard_is_that_of_the_page(opened: Callable[..., Any
     for _ in range(16):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("form.root.getRootNode().activeElement.closest('.row')?.dataset.name"))
-    assert [name for name in dict.fromkeys(seen) if name] == ["prompt", "negative_prompt", "width", "height"]
+    assert [name for name in dict.fromkeys(seen) if name][:4] == ["prompt", "negative_prompt", "width", "height"]
+
+
+def test_keys_that_are_typed_do_not_reach_the_notebook_around(opened: Callable[..., Any]) -> None:
+    page = opened(simple=True)
+    page.evaluate("window.keys = []; document.body.addEventListener('keydown', (event) => keys.push(event.key))")
+    box(page, "prompt").press("a")
+    box(page, "steps").press("Backspace")
+    box(page, "clip.pingpong").press("Space")
+    page.get_by_role("slider", name="steps slider").press("ArrowLeft")
+    assert page.evaluate("keys") == []
+    box(page, "prompt").press("Control+s")
+    box(page, "prompt").press("Tab")
+    assert page.evaluate("keys") == ["Control", "s", "Tab"]
+
+
+def test_a_form_can_be_made_before_it_is_in_the_page(opened: Callable[..., Any]) -> None:
+    page = opened(simple=True)
+    assert page.evaluate("again().rows.size") == page.evaluate("form.rows.size")
+
+
+def test_names_and_values_of_others_are_text(opened: Callable[..., Any]) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    page = opened(Settings(prompt=hostile, image=hostile, clip={"filename_prefix": "a"}))
+    page.evaluate("(said) => form.problems({prompt: said, '': said})", hostile)
+    page.evaluate(
+        "(said) => form.set({loras: [{file: said, strength: 1, blocks: said, merge: false, expert: 'both'}]})", hostile
+    )
+    expect(box(page, "prompt")).to_have_value(hostile)
+    expect(box(page, "loras[0].blocks")).to_have_value(hostile)
+    assert page.evaluate("form.root.querySelectorAll('img, script').length") == 0

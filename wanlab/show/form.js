@@ -170,15 +170,23 @@ class Form {
   }
 
   watch() {
-    new ResizeObserver(() => this.layout()).observe(this.root);
+    new ResizeObserver(() => {
+      this.layout();
+      follow();
+    }).observe(this.root);
     this.layout();
     // Lists that open and boxes are the browser's own: they must follow a dark page, which its light text gives away.
     const follow = () => {
-      const [red, green, blue] = getComputedStyle(this.parent).color.match(/[\d.]+/g);
+      const [red, green, blue] = getComputedStyle(this.parent).color.match(/[\d.]+/g) ?? [0, 0, 0]; // not in the page yet
       this.root.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
     };
     this.root.addEventListener("pointerenter", follow);
     follow();
+    // A notebook takes letters, arrows and Enter for commands of its own unless they stay here.
+    this.root.addEventListener("keydown", (event) => {
+      const pressed = event.target.matches("button, summary, [type=checkbox]") ? [" ", "Enter"].includes(event.key) : event.key !== "Tab";
+      if (pressed && !event.ctrlKey && !event.metaKey && event.key !== "Control") event.stopPropagation();
+    });
   }
 }
 

@@ -46,7 +46,6 @@ class FormBar {
 
   listen() {
     this.search.addEventListener("input", () => this.form.refresh());
-    this.search.addEventListener("keydown", (event) => event.stopPropagation());
     this.changed.addEventListener("click", () => {
       this.onlyChanged = !this.onlyChanged;
       this.form.refresh();
