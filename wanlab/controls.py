@@ -36,6 +36,7 @@ __all__ = [
     "shown",
 ]
 
+_PRESET_GROUPS = ("This model", "Any model", "Other models")
 _MOST_STOPS = 250  # a slider with more is no help
 
 
@@ -58,7 +59,8 @@ def form(values: Mapping[str, Any], model_values: Mapping[str, Any]) -> dict[str
         for section in SECTIONS
     ]
     model = str(model_values.get("model", ModelSettings().model))
-    return {"sections": sections, "presets": [_preset(one, model) for one in PRESETS]}
+    presets = [_preset(one, model) for one in PRESETS]
+    return {"sections": sections, "presets": sorted(presets, key=lambda preset: _PRESET_GROUPS.index(preset["group"]))}
 
 
 def chosen(values: Mapping[str, Any], base: Asked, suits: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -188,7 +190,8 @@ def _about(model: type[Declared], group: str) -> str:
 def _preset(preset: Preset, model: str) -> dict[str, Any]:
     """A preset for the form; `group` is the heading under which it is offered."""
     here = preset.model == model or model.rpartition("/")[2].removesuffix("-Diffusers") == preset.model
-    group = "For any model" if not preset.model else "This model" if here else "Other models"
+    this, any_model, others = _PRESET_GROUPS
+    group = any_model if not preset.model else this if here else others
     changes = {name: shown(value) for name, value in preset.changes.items() if not (here and name == "model")}
     help = f"{preset.help} Origin: {preset.origin}."
     return {"name": preset.name, "title": preset.title, "help": help, "group": group, "changes": changes}

@@ -334,6 +334,9 @@ def test_another_preset_takes_back_what_the_one_before_set(opened: Callable[...,
 def test_it_fits_where_it_is_put(opened: Callable[..., Any], width: int, columns: int, scheme: str) -> None:
     page = opened(viewport={"width": width, "height": 900}, color_scheme=scheme)
     expect(page.locator(".column")).to_have_count(columns)
+    for name in ("feta", "cfg"):
+        page.get_by_role("button", name=f"Help on {name}", exact=True).click()
+    page.evaluate("(said) => form.problems({steps: said, '': said})", "steps_is_" + "9" * 300)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     wide = """() => [...form.root.querySelectorAll("*")].filter((one) => !one.hidden && one.scrollWidth > one.clientWidth + 1
         && one.clientWidth && getComputedStyle(one).overflowX === "visible" && getComputedStyle(one).display !== "inline"

@@ -36,7 +36,8 @@ class FormBar {
 
   fill() {
     const first = make("option", { value: "", textContent: "Preset …" });
-    const groups = Map.groupBy ? Map.groupBy(this.presets, (preset) => preset.group) : grouped(this.presets);
+    const groups = new Map(this.presets.map((preset) => [preset.group, []]));
+    for (const preset of this.presets) groups.get(preset.group).push(preset);
     this.preset.append(first);
     for (const [label, presets] of groups) {
       const options = presets.map((preset) => make("option", { value: preset.name, textContent: preset.title, title: preset.help }));
@@ -83,12 +84,6 @@ class FormBar {
   }
 }
 
-function grouped(presets) {
-  const groups = new Map();
-  for (const preset of presets) groups.set(preset.group, [...(groups.get(preset.group) ?? []), preset]);
-  return groups;
-}
-
 const HEIGHTS = { area: 1.3, toggle: 0.6 };
 
 /* A section: a heading that folds, and its rows. */
@@ -99,7 +94,9 @@ class FormSection {
     this.filtering = false;
     this.state = make("span", { className: "state" });
     const summary = make("summary", {}, make("span", { className: "title", textContent: section.title }), this.state);
-    this.element = make("details", { className: "section" }, summary, make("p", { className: "about", textContent: section.help }));
+    const link = notebookLink(section.notebook, `Notebook ${section.notebook.slice(0, 2)}`);
+    const about = make("p", { className: "about" }, `${section.help} `, link);
+    this.element = make("details", { className: "section" }, summary, about);
     this.element.dataset.section = section.name;
     this.rows = [];
     this.parts = [];
@@ -212,19 +209,20 @@ class FormRow {
       AFFECTS[control.affects][1],
       control.scope === "step" ? "May change in the middle of a run." : "",
     ];
-    const link = make("a", { href: notebookAt(control.notebook), target: "_blank", rel: "noopener", textContent: control.notebook });
+    const link = notebookLink(control.notebook, control.notebook);
     const name = make("code", { textContent: control.name });
     this.help.append(
       make("p", { textContent: control.help }),
-      make("p", { className: "facts" }, name, ` ${facts.filter(Boolean).join(" ")} Notebook: `, link),
+      make("p", { className: "facts" }, name, ` · ${facts.filter(Boolean).join(" ")} Notebook: `, link),
     );
   }
 }
 
-/* Where a notebook lies as seen from the one that shows this form: beside it, or in the folder `notebooks`. */
-function notebookAt(file) {
+/* A link to a notebook, seen from the one that shows this form: it lies beside that, or in the folder `notebooks`. */
+function notebookLink(file, textContent) {
   const folder = decodeURIComponent(location.pathname).split("/").at(-2);
-  return folder === "notebooks" ? file : `notebooks/${file}`;
+  const href = folder === "notebooks" ? file : `notebooks/${file}`;
+  return make("a", { href, textContent, title: file, target: "_blank", rel: "noopener" });
 }
 
 const BACK = icon("M12 5V2L7 6.500 12 11V8a5 5 0 1 1-5 5H4a8 8 0 1 0 8-8z");
