@@ -28,6 +28,7 @@ from wanlab.errors import SettingsError
 
 Affects = Literal["result", "cost", "clip"]
 Scope = Literal["run", "step"]
+Text = Literal["line", "area", "file"]
 
 
 def knob(
@@ -43,29 +44,32 @@ def knob(
     unit: str = "",
     comfy: str = "",
     listed: bool = False,
+    usual: tuple[float, float] | None = None,
+    simple: bool = False,
+    text: Text = "line",
 ) -> Any:
     """Declare a setting. `low` and `high` are inclusive, `step` is what a slider moves by, `comfy` the ComfyUI name.
 
-    `listed` settings may be a list with a number for each step; `in_bounds` checks these.
+    `listed` settings may be a list with a number for each step; `in_bounds` checks these. `usual` is the part of the range
+    that a slider offers, where all of it would be too much; `simple` settings are those to begin with. Text may be a `line`,
+    an `area` of lines, or name a `file`.
     """
-    return Field(
-        default,
-        description=help,
-        ge=None if listed else low,
-        le=None if listed else high,
-        multiple_of=multiple_of,
-        json_schema_extra={
-            "low": low,
-            "high": high,
-            "step": step,
-            "multiple_of": multiple_of,
-            "unit": unit,
-            "affects": affects,
-            "scope": scope,
-            "comfy": comfy,
-            "listed": listed,
-        },
-    )
+    about: dict[str, Any] = {
+        "low": low,
+        "high": high,
+        "step": step,
+        "multiple_of": multiple_of,
+        "unit": unit,
+        "affects": affects,
+        "scope": scope,
+        "comfy": comfy,
+        "listed": listed,
+        "usual": usual,
+        "simple": simple,
+        "text": text,
+    }
+    ge, le = (None, None) if listed else (low, high)
+    return Field(default, description=help, ge=ge, le=le, multiple_of=multiple_of, json_schema_extra=about)
 
 
 def in_bounds(value: float | tuple[float, ...] | None, low: float, high: float) -> None:
@@ -154,6 +158,9 @@ class Setting:
     scope: Scope
     comfy: str
     listed: bool = False  # may be a list with a value for each step
+    usual: tuple[float, float] | None = None  # the part of the range that a slider offers
+    simple: bool = False  # one of those to begin with
+    text: Text = "line"  # how text is asked for
     optional: bool = False  # may be None: not given
 
 
