@@ -1,0 +1,354 @@
+/* The grid in one element: cells where their axes put them, one clock for all, and what is chosen beneath them.
+ *
+ * A cell that is not in view is neither decoded nor painted. In a page all cells are there from the start; in a widget each is a
+ * trait of the kernel's side, so that it comes, and changes, alone.
+ */
+
+const [LEAST_CELL, LARGEST_CELL, USUAL_CELL] = [56, 480, 208]; // of the size slider, in pixels
+const ROW_HEAD = 118; // the width of a level of row headers; grid.css knows it as --head
+const MOST_IN_A_GRID = 6; // columns and rows that fit at once before a grid scrolls, if there are more
+
+class Grid {
+  constructor(root, page, live) {
+    Object.assign(this, { root, page, live });
+    this.shadow = root.attachShadow({ mode: "open" }); // from here on the still part is hidden
+    this.shadow.innerHTML = GRID_TEMPLATE;
+    this.shadow.prepend(make("style", { textContent: page.css }));
+    this.part = {};
+    for (const element of this.shadow.querySelectorAll("[data-part]")) this.part[element.dataset.part] = element;
+    this.places = new GridPlaces(page);
+    this.visible = new Set();
+    this.byElement = new WeakMap();
+    this.clock = new Clock(1, page.rate, () => this.refresh());
+    this.chosen = new GridChosen(this, this.part.chosen);
+    this.label();
+    this.watch();
+    this.fill();
+    this.place();
+    new GridInput(this);
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.clock.set({ playing: true });
+  }
+
+  /* ---- cells: all at once in a page, one by one in a widget */
+
+  fill() {
+    this.forget = [];
+    this.cells = [];
+    const take = (content) => {
+      const cell = new GridCell(content);
+      this.byElement.set(cell.element, cell);
+      this.cells.push(cell);
+    };
+    if (!this.live) this.page.cells.forEach(take);
+    for (let number = 0; this.live && number < this.page.count; number += 1) {
+      const heard = (content) => (this.cells[number] ? this.change(this.cells[number], content) : take(content));
+      this.forget.push(this.live.follow(`cell${number}`, heard));
+    }
+    const sizes = this.cells.filter((cell) => cell.frames).map((cell) => 4 * cell.content.width * cell.content.height);
+    this.decoder = new Decoder(Math.max(2 * this.cells.length, KEPT_BYTES / Math.max(4096, ...sizes)));
+    this.focused = this.cells[0];
+    this.count();
+  }
+
+  /* The kernel has something new of a cell. */
+  change(cell, content) {
+    const hadClip = cell.frames;
+    cell.set(content);
+    this.describe(cell);
+    this.chosen.changed(cell);
+    this.count();
+    if (!hadClip && cell.frames) this.fit();
+    this.numbers();
+    this.refresh();
+  }
+
+  count() {
+    const { cells, part, clock } = this;
+    const states = Object.keys(GRID_STATES).map((state) => [state, cells.filter((cell) => cell.content.state === state).length]);
+    const told = states.filter(([, count]) => count).map(([state, count]) => `${count} ${(GRID_STATES[state] || "done").toLowerCase()}`);
+    part.progress.textContent = told.join(", ");
+    const frames = Math.max(1, ...cells.map((cell) => cell.frames));
+    if (frames !== clock.count) clock.set({ count: frames });
+    part.frame.max = frames - 1;
+    Object.assign(this.root.dataset, { frames, cells: cells.length, clips: cells.filter((cell) => cell.frames).length });
+  }
+
+  stop() {
+    this.clock.set({ playing: false });
+    this.forget.forEach((forget) => forget());
+  }
+
+  /* ---- what is set once */
+
+  label() {
+    const { root, page, part } = this;
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", page.title || "Grid of runs");
+    part.table.setAttribute("aria-label", page.title || "Grid of runs");
+    part.title.textContent = page.title;
+    part.keys.textContent = GRID_KEYS;
+    part.notes.textContent = page.notes.join(" ");
+    part.gain.value = 8;
+    part.speed.value = 1;
+    Object.assign(part.cut, { max: 1, step: 0.001 });
+    Object.assign(part.size, { min: LEAST_CELL, max: LARGEST_CELL, step: 8 });
+    setRange(part.cut, 0.5);
+    for (const child of root.children) if (child.matches("table, details")) part.tables.append(child.cloneNode(true));
+  }
+
+  watch() {
+    this.seen = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const cell = this.byElement.get(target);
+        isIntersecting ? this.visible.add(cell) : this.visible.delete(cell);
+      }
+      this.looked = true;
+      this.paint();
+    });
+    // A notebook takes cells out of the document when they leave the view, and puts them back.
+    new IntersectionObserver((entries) => this.clock.set({ awake: entries.at(-1).isIntersecting })).observe(this.root);
+    new ResizeObserver(() => this.fit()).observe(this.root);
+    // The lists that open and the sticky headers are the browser's own colours: they follow a dark page, which its light text gives away.
+    const follow = () => {
+      const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g);
+      this.part.card.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
+    };
+    this.root.addEventListener("pointerenter", follow);
+    follow();
+  }
+
+  /* ---- the table: headers and cells moved to where the axes have them now */
+
+  place() {
+    const { part, places } = this;
+    const put = (axis, where) => (places.put(axis, where), this.place());
+    part.placing.replaceChildren(...placingControls(places, put, () => (places.swap(), this.place())));
+    this.arrange();
+    this.fit();
+  }
+
+  arrange() {
+    const { part, places, cells } = this;
+    const { down, across, depth, at } = places.arrange(cells);
+    const hadFocus = this.shadow.activeElement?.matches?.("td");
+    this.seen.disconnect();
+    this.visible.clear();
+    this.looked = false;
+    places.flip %= depth;
+    Object.assign(this, { down, across, depth, at });
+    this.offerValues(depth);
+    this.grid = down.map((row) => across.map((column) => at(row, column)[places.flip % Math.max(1, at(row, column).length)] ?? null));
+    const bodies = this.grid.map((line, row) => make("tr", {}, ...this.rowHeads(row), ...line.map((cell) => cell?.element ?? this.hole())));
+    part.table.replaceChildren(make("thead", {}, ...this.columnHeads()), make("tbody", {}, ...bodies));
+    for (const row of part.table.rows) row.setAttribute("role", "row");
+    for (const cell of this.grid.flat().filter(Boolean)) {
+      this.seen.observe(cell.element);
+      this.describe(cell);
+    }
+    Object.assign(this.root.dataset, { rows: down.length, columns: across.length });
+    this.focusable(this.grid.flat().includes(this.focused) ? this.focused : this.grid.flat().find(Boolean), hadFocus);
+    this.numbers();
+    this.refresh();
+  }
+
+  hole() {
+    const element = make("td", { className: "hole", title: "No run of the sweep is here" });
+    element.setAttribute("role", "gridcell");
+    element.ariaLabel = "No run";
+    return element;
+  }
+
+  columnHeads() {
+    const { across, places, part } = this;
+    part.table.style.setProperty("--levels", places.rows.length);
+    return places.columns.map((axis, level) => {
+      const corner = make("td", { className: "corner", colSpan: Math.max(1, places.rows.length) });
+      const heads = headerSpans(across, level).map(({ value, count }) => this.head(axis, value, { colSpan: count, scope: count > 1 ? "colgroup" : "col" }));
+      const row = make("tr", {}, ...(places.rows.length ? [corner] : []), ...heads);
+      row.style.setProperty("--level", level);
+      return row;
+    });
+  }
+
+  rowHeads(row) {
+    const { down, places } = this;
+    return places.rows.flatMap((axis, level) => {
+      const span = headerSpans(down, level).find(({ place }) => place === row);
+      if (!span) return [];
+      const head = this.head(axis, span.value, { rowSpan: span.count, scope: span.count > 1 ? "rowgroup" : "row" });
+      head.style.setProperty("--level", level);
+      return [head];
+    });
+  }
+
+  head(axis, value, properties) {
+    const [name, text] = [this.places.axes[axis].name, this.places.value(axis, value)];
+    const label = make("div", { className: "label" }, make("span", { className: "name", textContent: name }), " ", make("b", { textContent: text }));
+    return make("th", { ...properties, title: `${name} ${text}` }, label);
+  }
+
+  /* Sliders for the axes on pages, and one that goes through the stacks. */
+  offerValues(depth) {
+    const { places, part } = this;
+    const pages = places.pages.map((axis) =>
+      valueSlider(places.axes[axis].name, places.axes[axis].values, places.page[axis], (value) => {
+        places.page[axis] = value;
+        this.arrange();
+      }),
+    );
+    const names = places.averaged.map((axis) => places.axes[axis].name).join(", ");
+    const texts = Array.from({ length: depth }, (_, place) => this.stackText(place, depth));
+    const flip = (place) => ((places.flip = place), this.arrange());
+    if (depth > 1) pages.push(valueSlider(names ? `${names} (averaged)` : "stack", texts, places.flip, flip));
+    const signature = JSON.stringify([places.pages, places.averaged, depth]);
+    if (signature === this.offered) return this.showValues(); // a slider must not vanish under the pointer
+    this.offered = signature;
+    part.values.replaceChildren(...pages);
+  }
+
+  showValues() {
+    const { places, part } = this;
+    const values = [...places.pages.map((axis) => places.page[axis]), places.flip];
+    [...part.values.querySelectorAll("input")].forEach((range, place) => {
+      if (range.valueAsNumber === values[place]) return;
+      range.value = values[place];
+      range.dispatchEvent(new Event("input"));
+    });
+  }
+
+  stackText(place, depth) {
+    const { places, cells } = this;
+    const [axis] = places.averaged;
+    const named = places.averaged.length === 1 && places.axes[axis].values.length === depth;
+    return `${named ? `${places.value(axis, place)}, ` : ""}${place + 1} of ${depth}`;
+  }
+
+  /* What a screen reader says of a cell. */
+  describe(cell) {
+    const { places } = this;
+    const settings = places.settings(cell).map(([name, value]) => `${name} ${value}`);
+    const { state, caption, problem } = cell.content;
+    cell.element.ariaLabel = [...settings, GRID_STATES[state] || "done", problem, caption].filter(Boolean).join(", ");
+    cell.element.ariaSelected = String(this.chosen.has(cell));
+    cell.badge.textContent = cell === this.reference ? "reference" : "";
+    cell.badge.hidden = cell !== this.reference;
+  }
+
+  /* ---- numbers: a colour at the edge of every cell, and the scale of the colours */
+
+  stackOf(cell) {
+    const key = (axes) => axes.map((axis) => cell.at[axis]).join();
+    return this.at(key(this.places.rows), key(this.places.columns));
+  }
+
+  numbers() {
+    const { part, cells } = this;
+    const names = [...new Set(cells.flatMap((cell) => [...cell.numbers.keys()]))];
+    part.numbering.hidden = !names.length;
+    if (part.number.options.length !== names.length + 1) {
+      const chosen = part.number.value;
+      const options = names.map((name) => make("option", { value: name, textContent: name }));
+      part.number.replaceChildren(make("option", { value: "", textContent: "nothing" }), ...options);
+      part.number.value = names.includes(chosen) ? chosen : "";
+    }
+    const name = part.number.value;
+    const shown = this.grid?.flat().filter(Boolean) ?? [];
+    const means = shown.map((cell) => meanAndSpread(this.stackOf(cell).map((each) => each.numbers.get(name))).mean).filter((mean) => mean !== null);
+    const range = means.length ? [Math.min(...means), Math.max(...means)] : [0, 0];
+    for (const cell of shown) {
+      const stack = this.stackOf(cell);
+      cell.tell(name, stack, range);
+      cell.depth.hidden = stack.length < 2;
+      cell.depth.textContent = `${stack.indexOf(cell) + 1}/${stack.length}`;
+    }
+    part.legend.hidden = !means.length;
+    [part.least.textContent, part.largest.textContent] = range.map(shortNumber);
+  }
+
+  /* ---- sizes */
+
+  fit() {
+    const { part, places } = this;
+    const room = part.scroll.clientWidth;
+    if (room <= 0 || !this.across) return; // not in view; the observer calls again
+    const heads = ROW_HEAD * places.rows.length;
+    const columns = Math.min(this.across.length, MOST_IN_A_GRID);
+    const usual = Math.floor((room - heads) / columns) - 10;
+    const size = this.size ?? Math.max(Math.min(USUAL_CELL, usual), room > 600 ? 96 : 80);
+    setRange(part.size, size);
+    const clip = this.cells.find((cell) => cell.frames)?.content;
+    part.table.style.setProperty("--cell", `${size}px`);
+    part.table.style.setProperty("--usual", clip ? `${clip.width} / ${clip.height}` : "1");
+    part.table.classList.toggle("crisp", Boolean(clip) && size * devicePixelRatio >= clip.width);
+  }
+
+  /* ---- painting: pictures may come late, so one moment at a time, and again if another is due by then */
+
+  async paint() {
+    this.stale = true;
+    if (this.painting) return;
+    this.painting = true;
+    try {
+      while (this.stale) {
+        this.stale = false;
+        const frame = this.clock.index;
+        const due = [...this.visible].filter((cell) => cell.frames);
+        const how = { against: this.part.against.value, cut: this.part.cut.value, gain: this.part.gain.value };
+        const reference = how.against && this.reference?.frames ? await this.decoder.picture(this.reference.still(frame)) : null;
+        const pictures = await Promise.allSettled(due.map((cell) => this.decoder.picture(cell.still(frame))));
+        due.forEach((cell, place) => {
+          const { value, reason } = pictures[place];
+          if (reason) cell.fail(reason);
+          else cell.paint(value, cell === this.reference ? null : reference, how);
+        });
+        Object.assign(this.root.dataset, { frame, painted: due.length });
+        if (this.looked) this.root.dataset.ready = "1";
+      }
+    } finally {
+      this.painting = false;
+    }
+  }
+
+  refresh() {
+    const { part, clock } = this;
+    const compared = part.against.value;
+    setRange(part.frame, clock.index);
+    part.frame.ariaValueText = part.count.textContent = `${clock.index + 1} / ${clock.count}`;
+    setPlay(part.play, clock.playing);
+    for (const option of ["loop", "pingpong"]) part[option].ariaPressed = clock[option];
+    part.comparing.hidden = this.cells.filter((cell) => cell.frames).length < 2;
+    part.wiping.hidden = compared !== "wipe";
+    part.gaining.hidden = compared !== "difference";
+    Object.assign(this.root.dataset, { playing: clock.playing, against: compared });
+    this.paint();
+  }
+
+  /* ---- what a person chooses */
+
+  /* The one cell that the tabulator reaches; arrows make it another. */
+  focusable(cell, focus = true) {
+    this.focused?.element.setAttribute("tabindex", -1);
+    this.focused = cell;
+    if (!cell) return;
+    cell.element.tabIndex = 0;
+    if (focus) cell.element.focus();
+  }
+
+  choose(cell) {
+    this.part.told.textContent = this.chosen.toggle(cell);
+  }
+
+  choiceShown() {
+    for (const cell of this.cells) this.describe(cell);
+    this.part.card.classList.toggle("open", this.chosen.cells.length > 0);
+    this.root.dataset.chosen = this.chosen.cells.length;
+  }
+
+  /* Others are compared with it; without a way to compare so far, their difference is shown. */
+  setReference(cell) {
+    const before = this.reference;
+    this.reference = cell === before ? null : cell;
+    for (const each of [before, cell].filter(Boolean)) this.describe(each);
+    this.refresh();
+  }
+}

@@ -1,0 +1,86 @@
+"""How the clips of a grid travel: exactly while they are small, else as JPEG, and smaller where there are many of them.
+
+A page of fifty clips at 480p would be hundreds of megabytes, of which a cell shows a thumbnail. So one size is chosen for
+all cells of a grid, such that the page stays within a budget; who needs every pixel compares the runs themselves.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from wanlab.show.stills import Frames, Stills
+
+BUDGET = 12 * 2**20  # bytes of stills in one page
+_MOST_PIXELS = 10**8  # of all frames together: what the browser keeps decoded, 4 bytes each (pictures.js)
+_EXACT_PIXELS = 2**22  # 60 clips of 17 frames of 64x64: about 0.5 bytes a pixel, and 0.4 seconds to encode
+_QUALITY = 85
+_LEAST_SIDE = 16
+
+
+@dataclass(frozen=True)
+class Coding:
+    """One codec and one most area (pixels of a frame) for all clips of a grid."""
+
+    kind: str
+    area: float = math.inf
+
+    def encode(self, frames: Frames) -> tuple[Stills, tuple[int, int]]:
+        """The stills of one clip and their height and width, which are smaller than the clip's where it has more area."""
+        size = fitted(frames, self.area)
+        pictures = [Image.fromarray(frame) for frame in frames]
+        if size != frames.shape[1:3]:
+            pictures = [picture.resize(size[::-1], Image.Resampling.BOX, reducing_gap=2.0) for picture in pictures]
+        return Stills(tuple(_written(picture, self.kind) for picture in pictures)), size
+
+
+# What a run shows while it is on its way: rough, and replaced soon.
+PREVIEW = Coding("image/jpeg", 256 * 256)
+
+
+def coding_for(clips: Sequence[Frames], planned: int) -> Coding:
+    """The coding for a grid of `planned` clips of which these are known.
+
+    Exact if all together are small. Otherwise the area is shrunk until a frame from the middle of each clip, times the
+    number of frames, is within the budget.
+    """
+    more = planned / len(clips)
+    pixels = more * sum(clip.size // 3 for clip in clips)
+    if pixels <= _EXACT_PIXELS:
+        return Coding("image/webp")
+    largest = max(clip.shape[1] * clip.shape[2] for clip in clips)
+    area = largest * min(1.0, _MOST_PIXELS / pixels)
+    for _ in range(4):  # smaller pictures take more bytes a pixel, so once is not enough
+        coding = Coding("image/jpeg", area)
+        middles = [coding.encode(clip[len(clip) // 2 :][:1])[0] for clip in clips]
+        size = more * sum(len(clip) * len(still.pieces[0]) for clip, still in zip(clips, middles, strict=True))
+        if size <= BUDGET:
+            break
+        area *= 0.95 * BUDGET / size
+    return coding
+
+
+def fitted(frames: Frames, area: float) -> tuple[int, int]:
+    """Height and width of the clip's frames within the area, in their proportion."""
+    height, width = frames.shape[1:3]
+    scale = min(1.0, math.sqrt(area / (height * width)))
+    return max(min(height, _LEAST_SIDE), round(height * scale)), max(min(width, _LEAST_SIDE), round(width * scale))
+
+
+def middle(frames: Frames) -> np.ndarray:
+    """The frame that stands for a clip in a still picture: the one half-way, (h, w, 3)."""
+    return frames[len(frames) // 2]
+
+
+def _written(picture: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "image/webp":
+        picture.save(file, "WEBP", lossless=True, method=0)
+    else:
+        picture.save(file, "JPEG", quality=_QUALITY, subsampling=0)  # whole colours, as in the player
+    return file.getvalue()
