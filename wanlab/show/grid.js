@@ -107,14 +107,18 @@ class Grid {
     });
     // A notebook takes cells out of the document when they leave the view, and puts them back.
     new IntersectionObserver((entries) => this.clock.set({ awake: entries.at(-1).isIntersecting })).observe(this.root);
-    new ResizeObserver(() => this.fit()).observe(this.root);
-    // The lists that open and the sticky headers are the browser's own colours: they follow a dark page, which its light text gives away.
-    const follow = () => {
-      const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g);
-      this.part.card.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
-    };
-    this.root.addEventListener("pointerenter", follow);
-    follow();
+    new ResizeObserver(() => {
+      this.followPage();
+      this.fit();
+    }).observe(this.root);
+    this.root.addEventListener("pointerenter", () => this.followPage());
+  }
+
+  /* The lists that open and the headers that stay have the browser's own colours: they follow a dark page, which its light text
+   * gives away. A widget is made before it is in the document, where there is no colour yet. */
+  followPage() {
+    const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g) ?? [0, 0, 0];
+    this.part.card.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
   }
 
   /* ---- the table: headers and cells moved to where the axes have them now */
@@ -130,7 +134,7 @@ class Grid {
   arrange() {
     const { part, places, cells } = this;
     const { down, across, depth, at } = places.arrange(cells);
-    const hadFocus = this.shadow.activeElement?.matches?.("td");
+    const hadFocus = this.shadow.activeElement?.tagName === "TD";
     this.seen.disconnect();
     this.visible.clear();
     this.looked = false;
@@ -139,6 +143,8 @@ class Grid {
     this.offerValues(depth);
     this.grid = down.map((row) => across.map((column) => at(row, column)[places.flip % Math.max(1, at(row, column).length)] ?? null));
     const bodies = this.grid.map((line, row) => make("tr", {}, ...this.rowHeads(row), ...line.map((cell) => cell?.element ?? this.hole())));
+    part.table.style.setProperty("--levels", places.rows.length);
+    part.table.style.setProperty("--above", places.columns.length);
     part.table.replaceChildren(make("thead", {}, ...this.columnHeads()), make("tbody", {}, ...bodies));
     for (const row of part.table.rows) row.setAttribute("role", "row");
     for (const cell of this.grid.flat().filter(Boolean)) {
@@ -159,8 +165,7 @@ class Grid {
   }
 
   columnHeads() {
-    const { across, places, part } = this;
-    part.table.style.setProperty("--levels", places.rows.length);
+    const { across, places } = this;
     return places.columns.map((axis, level) => {
       const corner = make("td", { className: "corner", colSpan: Math.max(1, places.rows.length) });
       const heads = headerSpans(across, level).map(({ value, count }) => this.head(axis, value, { colSpan: count, scope: count > 1 ? "colgroup" : "col" }));
@@ -220,7 +225,7 @@ class Grid {
     const { places, cells } = this;
     const [axis] = places.averaged;
     const named = places.averaged.length === 1 && places.axes[axis].values.length === depth;
-    return `${named ? `${places.value(axis, place)}, ` : ""}${place + 1} of ${depth}`;
+    return named ? `${places.value(axis, place)} (${place + 1} of ${depth})` : `${place + 1} of ${depth}`;
   }
 
   /* What a screen reader says of a cell. */

@@ -19,11 +19,8 @@ from wanlab.show.player import PLAYER, check_frame_rate
 from wanlab.show.stills import Frames, check_frames, plural
 
 STATES = ("waiting", "running", "done", "stopped", "failed", "unfit")
-GRID = Face(
-    "Grid",
-    (*PLAYER.scripts, "grid_places", "grid_cell", "grid_chosen", "grid_controls", "grid_sheet", "grid_input", "grid"),
-    ("grid",),
-)
+_SCRIPTS = ("grid_places", "grid_cell", "grid_chosen", "grid_controls", "grid_sheet", "grid_input", "grid")
+GRID = Face("Grid", (*PLAYER.scripts, *_SCRIPTS), ("grid",))
 _MOST_ROWS = 200  # of the table beneath the still picture
 _AVERAGED = ("seed",)  # an axis of chance: looked at as mean and spread unless asked for otherwise
 _LATER = ("seed", "prompt")  # put on rows or columns when there is nothing else
@@ -33,8 +30,8 @@ _LATER = ("seed", "prompt")  # put on rows or columns when there is nothing else
 class Cell:
     """One run in a grid: where it stands, what became of it, and its clip if there is one.
 
-    `at` has the shown value of every axis. `frames` are (t, h, w, 3) uint8; of a running cell they are a preview. `caption` is a
-    short line beneath the clip, `problem` why it failed or does not fit. `numbers` can be shown and coloured by; NaN is
+    `at` has the shown value of every axis. `frames` are (t, h, w, 3) uint8; of a running cell they are a preview. `caption` is
+    a short line beneath the clip, `problem` why it failed or does not fit. `numbers` can be shown and coloured by; NaN is
     unknown. `facts` are listed when the cell is opened.
     """
 
@@ -78,10 +75,10 @@ def grid_page(
 ) -> Page:
     """A page that shows the cells in a grid whose axes are the varied settings: name to shown values, in order.
 
-    `rows` and `columns` name axes to begin with, from the outside in; left out, the two axes with most values stand there, seeds
-    and prompts after the others. `table` holds rows (name, values) shown beneath. Clips are made smaller where all
-    together would be too many bytes for a page, which a note then says. ValueError if there are no cells, a key is given twice, an
-    axis is unknown, or a cell has no value or an unknown one on an axis.
+    `rows` and `columns` name axes to begin with, from the outside in; left out, the two axes with most values stand there,
+    seeds and prompts after the others. `table` holds rows (name, values) shown beneath. Clips are made smaller where all
+    together would be too many bytes for a page, which a note then says. ValueError if there are no cells, a key is given
+    twice, an axis is unknown, or a cell has no value or an unknown one on an axis.
     """
     cells, places = list(cells), places_of(axes, rows, columns)
     check_frame_rate(frame_rate)

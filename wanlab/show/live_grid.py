@@ -62,9 +62,8 @@ class LiveGrid(LiveFace):
         self._cells = {cell.key: cell for cell in cells}
         self._names = {key: f"cell{number}" for number, key in enumerate(self._cells)}
         self._coding: Coding | None = None
-        self._around = {"title": title, "notes": list(notes), "table": list(table)}
-        self._pages: list[Any] = []  # handles of the pages that lie beneath the views
-        self._renewed = 0.0
+        self._title, self._notes, self._table = title, list(notes), list(table)
+        self._renewed = time.monotonic()
         contents = dict(zip(self._names.values(), self._coded(list(cells)), strict=True))
         self.add_traits(**{name: traitlets.Dict(content).tag(sync=True) for name, content in contents.items()})
         head = grid_content(self._axes, self._places, frame_rate)
@@ -86,9 +85,16 @@ class LiveGrid(LiveFace):
         cells = list(self._cells.values())
         contents = [getattr(self, name) for name in self._names.values()]
         head = {name: value for name, value in self.content.items() if name not in ("css", "count", "title", "notes")}
-        notes = [*self._around["notes"], *shrunk(list(zip(cells, contents, strict=True)))]
-        around = {**self._around, "notes": notes}
-        return page_of(cells, self._axes, self._places, {**head, "cells": contents}, **around, twin=self.key)
+        return page_of(
+            cells,
+            self._axes,
+            self._places,
+            {**head, "cells": contents},
+            title=self._title,
+            notes=[*self._notes, *shrunk(list(zip(cells, contents, strict=True)))],
+            table=self._table,
+            twin=self.key,
+        )
 
     def to_html(self, path: str | Path) -> Path:
         """Write the grid as of now as one HTML file that needs neither the internet nor Python; the path is returned."""
@@ -105,19 +111,7 @@ class LiveGrid(LiveFace):
         return [cell_content(cell, self._axes, PREVIEW if cell.state in _UNFINISHED else self._coding) for cell in cells]
 
     def _renew(self) -> None:
-        if not self._pages:
-            return
         unfinished = any(cell.state in _UNFINISHED for cell in self._cells.values())
-        if unfinished and time.monotonic() < self._renewed + _SECONDS_BETWEEN:
-            return
-        page = self.page()
-        for handle in self._pages:
-            handle.update(page)
-        self._renewed = time.monotonic()
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self._repr_mimebundle_(), raw=True)
-        self._pages.append(display(self.page(), display_id=True))
-        self._renewed = time.monotonic()
+        if not unfinished or time.monotonic() > self._renewed + _SECONDS_BETWEEN:
+            self.keep()
+            self._renewed = time.monotonic()
