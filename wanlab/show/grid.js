@@ -5,7 +5,8 @@
  */
 
 const [LEAST_CELL, LARGEST_CELL, USUAL_CELL] = [56, 480, 208]; // of the size slider, in pixels
-const ROW_HEAD = 118; // the width of a level of row headers; grid.css knows it as --head
+const [NARROW, NARROW_HEAD, ROW_HEAD] = [600, 76, 124]; // below that room the row headers are narrow; each level's width
+const TOLD_LINE = 15; // of the reason in a cell, in pixels
 const MOST_IN_A_GRID = 6; // columns and rows that fit at once before a grid scrolls, if there are more
 
 class Grid {
@@ -167,7 +168,7 @@ class Grid {
   columnHeads() {
     const { across, places } = this;
     return places.columns.map((axis, level) => {
-      const corner = make("td", { className: "corner", colSpan: Math.max(1, places.rows.length) });
+      const corner = make("td", { className: "corner", colSpan: Math.max(1, places.rows.length), role: "presentation" });
       const heads = headerSpans(across, level).map(({ value, count }) => this.head(axis, value, { colSpan: count, scope: count > 1 ? "colgroup" : "col" }));
       const row = make("tr", {}, ...(places.rows.length ? [corner] : []), ...heads);
       row.style.setProperty("--level", level);
@@ -276,14 +277,15 @@ class Grid {
     const { part, places } = this;
     const room = part.scroll.clientWidth;
     if (room <= 0 || !this.across) return; // not in view; the observer calls again
-    const heads = ROW_HEAD * places.rows.length;
+    const head = room < NARROW ? NARROW_HEAD : ROW_HEAD;
     const columns = Math.min(this.across.length, MOST_IN_A_GRID);
-    const usual = Math.floor((room - heads) / columns) - 10;
-    const size = this.size ?? Math.max(Math.min(USUAL_CELL, usual), room > 600 ? 96 : 80);
+    const usual = Math.floor((room - head * places.rows.length) / columns) - 10;
+    const size = this.size ?? Math.max(Math.min(USUAL_CELL, usual), room < NARROW ? 80 : 96);
     setRange(part.size, size);
     const clip = this.cells.find((cell) => cell.frames)?.content;
-    part.table.style.setProperty("--cell", `${size}px`);
-    part.table.style.setProperty("--usual", clip ? `${clip.width} / ${clip.height}` : "1");
+    const lines = Math.floor((clip ? (size * clip.height) / clip.width : size) / TOLD_LINE) - 3;
+    const measures = { cell: `${size}px`, head: `${head}px`, usual: clip ? `${clip.width} / ${clip.height}` : "1", lines: Math.max(1, lines) };
+    for (const [name, value] of Object.entries(measures)) part.table.style.setProperty(`--${name}`, value);
     part.table.classList.toggle("crisp", Boolean(clip) && size * devicePixelRatio >= clip.width);
   }
 

@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wanlab.show.grid_sheet import grid_sheet
+from wanlab.show.grid_sheet import STATES, grid_sheet
 from wanlab.show.grid_stills import Coding, coding_for
 from wanlab.show.page import Face, Page, Row, build_page, table_html
 from wanlab.show.player import PLAYER, check_frame_rate
 from wanlab.show.stills import Frames, check_frames, plural
 
-STATES = ("waiting", "running", "done", "stopped", "failed", "unfit")
 _SCRIPTS = ("grid_places", "grid_cell", "grid_chosen", "grid_controls", "grid_sheet", "grid_input", "grid")
 GRID = Face("Grid", (*PLAYER.scripts, *_SCRIPTS), ("grid",))
 _MOST_ROWS = 200  # of the table beneath the still picture
@@ -203,7 +202,7 @@ def sentence(cells: Sequence[Cell], axes: Mapping[str, Sequence[str]]) -> str:
     """One line about the grid: its axes, and how many cells are in which state."""
     varied = " by ".join(f"{name} ({len(values)})" for name, values in axes.items() if len(values) > 1)
     states = Counter(cell.state for cell in cells)
-    counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    counts = ", ".join(f"{states[state]} {words}" for state, words in STATES.items() if states[state])
     return f"Grid of {plural(len(cells), 'run')}{f', {varied}' if varied else ''}: {counts}."
 
 
@@ -220,7 +219,7 @@ def _cells_table(cells: Sequence[Cell], axes: Mapping[str, Sequence[str]]) -> st
             str(place + 1),
             [
                 *(cell.at[name] for name in axes),
-                cell.state,
+                STATES[cell.state],
                 *(_shown(cell.numbers.get(name, math.nan)) for name in numbers),
                 " ".join(filter(None, [cell.problem, cell.caption])),
             ],

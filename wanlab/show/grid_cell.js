@@ -54,9 +54,19 @@ class GridCell {
 
   /* A pixel of the clip is a pixel of the canvas; against a reference as the player does it. */
   paint(picture, reference, { against, cut, gain }) {
+    if ((against === "difference") !== Boolean(this.readable)) this.renew(against === "difference");
     if (reference && against === "wipe") paintWipe(this.canvas, [reference, picture], cut);
     else if (reference && against === "difference") paintDifference(this.canvas, [picture, reference], gain);
     else this.canvas.getContext("2d").drawImage(picture, 0, 0);
+  }
+
+  /* A canvas that is read at every frame lies in memory, one that is only shown on the graphics card; neither can change. */
+  renew(readable) {
+    const { width, height } = this.canvas;
+    const canvas = make("canvas", { width, height });
+    canvas.getContext("2d", { willReadFrequently: readable });
+    this.canvas.replaceWith(canvas);
+    Object.assign(this, { canvas, readable });
   }
 
   /* The pictures cannot be decoded: the cell says so, the others play on. */
@@ -72,8 +82,10 @@ class GridCell {
     const { mean, spread, count } = meanAndSpread(stack.map((cell) => cell.numbers.get(name)));
     const known = mean !== null;
     this.number.hidden = !name;
-    this.number.textContent = !known ? "unknown" : shortNumber(mean) + (spread === null ? "" : ` ± ${shortNumber(spread)}`);
-    this.number.title = name ? `${name}${stack.length > 1 ? `, ${count} of ${stack.length}` : ""}` : "";
+    const value = !known ? "unknown" : shortNumber(mean) + (spread === null ? "" : ` ± ${shortNumber(spread)}`);
+    const part = known && count < stack.length ? ` (${count} of ${stack.length})` : "";
+    this.number.textContent = value + part;
+    this.number.title = `${name} ${value}${part}`;
     this.element.style.setProperty("--heat", known && name ? heat(largest > least ? (mean - least) / (largest - least) : 0.5) : "transparent");
     this.element.classList.toggle("heated", Boolean(name) && known);
   }

@@ -1,6 +1,9 @@
 /* What is open beneath a grid: one clip with its facts, or up to nine in the player, with the settings in which they differ. */
 
 const MOST_CHOSEN = 9;
+const [LEAST_OPENED, OPENED_HEIGHT, AROUND] = [410, 320, 30]; // the player around one clip, as wide as it makes itself
+
+const clipWidth = ({ width, height }) => width * Math.max(1, Math.floor(OPENED_HEIGHT / height)) + AROUND;
 
 class GridChosen {
   cells = [];
@@ -37,8 +40,13 @@ class GridChosen {
     this.player = null;
     place.hidden = !cells.length;
     place.replaceChildren();
-    if (cells.length) place.append(this.heading(), make("div", { className: "opened" }, ...this.opened()));
     this.grid.choiceShown();
+    if (!cells.length) return;
+    const playable = cells.filter((cell) => cell.frames);
+    const root = make("div", { className: "player" });
+    const beside = cells.length === 1 ? [this.facts(cells[0])] : playable.length ? [] : [this.differing(cells)];
+    place.append(this.heading(), make("div", { className: "opened" }, ...(playable.length ? [root] : []), ...beside));
+    if (playable.length) this.play(root, playable); // now that it is in the document, whose colours it follows
   }
 
   heading() {
@@ -55,29 +63,24 @@ class GridChosen {
     return make("div", { className: "head" }, make("strong", { textContent: text }), make("span", { className: "group end" }, ...buttons));
   }
 
-  opened() {
-    const { cells } = this;
-    const playable = cells.filter((cell) => cell.frames);
-    const parts = [];
-    if (cells.length === 1) parts.push(this.facts(cells[0]));
-    else if (!playable.length) parts.push(this.differing(cells));
-    if (playable.length) parts.unshift(this.playing(playable));
-    return parts;
-  }
-
   /* The player as it is everywhere else, in an element of its own. */
-  playing(cells) {
+  play(root, cells) {
     const { grid } = this;
-    const root = make("div", { className: "player" }, ...(cells.length > 1 ? [this.differing(cells)] : []));
-    const names = this.differences(cells);
+    if (cells.length > 1) root.append(this.differing(cells));
+    else root.style.maxWidth = `${Math.max(LEAST_OPENED, clipWidth(cells[0].content))}px`; // so that the facts stand close by
     const clips = cells.map((cell) => {
       const { height, width, sizes, stills } = cell.content;
-      const label = cells.length > 1 ? names.map(([name, value]) => `${name} ${value(cell)}`).join(", ") : "";
-      return { label: label || cell.content.caption || cell.content.key, height, width, sizes, stills };
+      return { label: this.name(cell), height, width, sizes, stills };
     });
     const content = { kind: cells[0].content.kind, rate: grid.page.rate, mode: "side", title: "", notes: [], css: grid.page.playerCss, clips };
     this.player = new Player(root, content, null);
-    return root;
+  }
+
+  /* What tells a cell from the others that are open; of one alone, where it stands. */
+  name(cell) {
+    const differences = this.differences(this.cells).map(([name, value]) => [name, value(cell)]);
+    const settings = differences.length ? differences : this.grid.places.settings(cell);
+    return settings.map((pair) => pair.join(" ")).join(", ") || cell.content.caption || cell.content.key;
   }
 
   /* The varied settings in which these cells differ: [name, cell => value]. */
@@ -105,7 +108,7 @@ class GridChosen {
     const { content } = cell;
     const numbers = content.numbers.map(([name, value]) => [name, value === null ? "unknown" : shortNumber(value)]);
     const state = [["state", [GRID_STATES[content.state] || "Done", content.problem].filter(Boolean).join(": ")]];
-    const rows = [...this.grid.places.settings(cell), ...state, ["", content.caption], ...numbers, ...content.facts];
+    const rows = [...this.grid.places.settings(cell), ...state, ["caption", content.caption], ...numbers, ...content.facts];
     const body = rows
       .filter(([, value]) => value)
       .map(([name, value]) => make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { textContent: value })));

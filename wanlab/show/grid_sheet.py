@@ -14,6 +14,15 @@ from wanlab.show.grid_stills import middle
 if TYPE_CHECKING:
     from wanlab.show.grid import Cell
 
+# What can be the matter with a cell, and how it is said
+STATES = {
+    "waiting": "waiting",
+    "running": "running",
+    "done": "done",
+    "stopped": "stopped",
+    "failed": "failed",
+    "unfit": "does not fit",
+}
 _SIDE = 112  # of a cell, the longer side of its picture
 _LABEL_WIDTH = 132
 _LINE = 20
@@ -79,7 +88,7 @@ def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, box: tuple[int, in
         return
     if cell.frames is None:
         draw.rectangle((x, y, x + width - 1, y + height - 1), fill=_EMPTY)
-        _label(draw, (x, y + (height - _LINE) // 2, width, _LINE), cell.state)
+        _label(draw, (x, y + (height - _LINE) // 2, width, _LINE), STATES[cell.state])
         return
     picture = Image.fromarray(middle(cell.frames))
     scale = min(width / picture.width, height / picture.height)
@@ -87,7 +96,7 @@ def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, box: tuple[int, in
     how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
     sheet.paste(picture.resize(fitted, how), (x + (width - fitted[0]) // 2, y + (height - fitted[1]) // 2))
     if cell.state != "done":
-        _label(draw, (x, y, width, _LINE), cell.state)
+        _label(draw, (x, y, width, _LINE), STATES[cell.state])
 
 
 def _label(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], text: str) -> None:

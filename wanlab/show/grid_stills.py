@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +34,15 @@ class Coding:
     def encode(self, frames: Frames) -> tuple[Stills, tuple[int, int]]:
         """The stills of one clip and their height and width, which are smaller than the clip's where it has more area."""
         size = fitted(frames, self.area)
-        pictures = [Image.fromarray(frame) for frame in frames]
-        if size != frames.shape[1:3]:
-            pictures = [picture.resize(size[::-1], Image.Resampling.BOX, reducing_gap=2.0) for picture in pictures]
-        return Stills(tuple(_written(picture, self.kind) for picture in pictures)), size
+
+        def one(frame: Frames) -> bytes:
+            picture = Image.fromarray(frame)
+            if size != picture.size[::-1]:
+                picture = picture.resize(size[::-1], Image.Resampling.HAMMING, reducing_gap=2.0)
+            return _written(picture, self.kind)
+
+        with ThreadPoolExecutor() as threads:  # pillow lets go of the interpreter while it scales and encodes
+            return Stills(tuple(threads.map(one, frames))), size
 
 
 # What a run shows while it is on its way: rough, and replaced soon.
