@@ -22,6 +22,7 @@ class Grid {
     this.byElement = new WeakMap();
     this.clock = new Clock(1, page.rate, () => this.refresh());
     this.chosen = new GridChosen(this, this.part.chosen);
+    this.values = new GridValues(this, this.part.values);
     this.label();
     this.watch();
     this.fill();
@@ -141,92 +142,20 @@ class Grid {
     this.looked = false;
     places.flip %= depth;
     Object.assign(this, { down, across, depth, at });
-    this.offerValues(depth);
+    this.values.offer(depth);
     this.grid = down.map((row) => across.map((column) => at(row, column)[places.flip % Math.max(1, at(row, column).length)] ?? null));
-    const bodies = this.grid.map((line, row) => make("tr", {}, ...this.rowHeads(row), ...line.map((cell) => cell?.element ?? this.hole())));
-    part.table.style.setProperty("--levels", places.rows.length);
-    part.table.style.setProperty("--above", places.columns.length);
-    part.table.replaceChildren(make("thead", {}, ...this.columnHeads()), make("tbody", {}, ...bodies));
-    for (const row of part.table.rows) row.setAttribute("role", "row");
-    for (const cell of this.grid.flat().filter(Boolean)) {
+    part.table.replaceChildren(...tableOf(this));
+    const levels = { levels: places.rows.length, above: places.columns.length };
+    for (const [name, value] of Object.entries(levels)) part.table.style.setProperty(`--${name}`, value);
+    const shown = this.grid.flat().filter(Boolean);
+    for (const cell of shown) {
       this.seen.observe(cell.element);
       this.describe(cell);
     }
     Object.assign(this.root.dataset, { rows: down.length, columns: across.length });
-    this.focusable(this.grid.flat().includes(this.focused) ? this.focused : this.grid.flat().find(Boolean), hadFocus);
+    this.focusable(shown.find((cell) => this.stackOf(cell).includes(this.focused)) ?? shown[0], hadFocus);
     this.numbers();
     this.refresh();
-  }
-
-  hole() {
-    const element = make("td", { className: "hole", title: "No run of the sweep is here" });
-    element.setAttribute("role", "gridcell");
-    element.ariaLabel = "No run";
-    return element;
-  }
-
-  columnHeads() {
-    const { across, places } = this;
-    return places.columns.map((axis, level) => {
-      const corner = make("td", { className: "corner", colSpan: Math.max(1, places.rows.length), role: "presentation" });
-      const heads = headerSpans(across, level).map(({ value, count }) => this.head(axis, value, { colSpan: count, scope: count > 1 ? "colgroup" : "col" }));
-      const row = make("tr", {}, ...(places.rows.length ? [corner] : []), ...heads);
-      row.style.setProperty("--level", level);
-      return row;
-    });
-  }
-
-  rowHeads(row) {
-    const { down, places } = this;
-    return places.rows.flatMap((axis, level) => {
-      const span = headerSpans(down, level).find(({ place }) => place === row);
-      if (!span) return [];
-      const head = this.head(axis, span.value, { rowSpan: span.count, scope: span.count > 1 ? "rowgroup" : "row" });
-      head.style.setProperty("--level", level);
-      return [head];
-    });
-  }
-
-  head(axis, value, properties) {
-    const [name, text] = [this.places.axes[axis].name, this.places.value(axis, value)];
-    const label = make("div", { className: "label" }, make("span", { className: "name", textContent: name }), " ", make("b", { textContent: text }));
-    return make("th", { ...properties, title: `${name} ${text}` }, label);
-  }
-
-  /* Sliders for the axes on pages, and one that goes through the stacks. */
-  offerValues(depth) {
-    const { places, part } = this;
-    const pages = places.pages.map((axis) =>
-      valueSlider(places.axes[axis].name, places.axes[axis].values, places.page[axis], (value) => {
-        places.page[axis] = value;
-        this.arrange();
-      }),
-    );
-    const names = places.averaged.map((axis) => places.axes[axis].name).join(", ");
-    const texts = Array.from({ length: depth }, (_, place) => this.stackText(place, depth));
-    const flip = (place) => ((places.flip = place), this.arrange());
-    if (depth > 1) pages.push(valueSlider(names ? `${names} (averaged)` : "stack", texts, places.flip, flip));
-    const signature = JSON.stringify([places.pages, places.averaged, depth]);
-    if (signature === this.offered) return this.showValues(); // a slider must not vanish under the pointer
-    this.offered = signature;
-    part.values.replaceChildren(...pages);
-  }
-
-  showValues() {
-    const { places, part } = this;
-    const values = [...places.pages.map((axis) => places.page[axis]), places.flip];
-    [...part.values.querySelectorAll("input")].forEach((range, place) => {
-      if (range.valueAsNumber === values[place]) return;
-      range.value = values[place];
-      range.dispatchEvent(new Event("input"));
-    });
-  }
-
-  stackText(place, depth) {
-    const { places, cells } = this;
-    const [axis] = places.averaged;
-    const named = places.averaged.length === 1 && places.axes[axis].values.length === depth;
-    return named ? `${places.value(axis, place)} (${place + 1} of ${depth})` : `${place + 1} of ${depth}`;
   }
 
   /* What a screen reader says of a cell. */
@@ -341,6 +270,18 @@ class Grid {
     if (focus) cell.element.focus();
   }
 
+  /* This one alone, where a person who asked for it sees it. */
+  open(cell) {
+    this.chosen.only(cell);
+    this.part.chosen.scrollIntoView({ block: "nearest" });
+  }
+
+  /* Another cell of every stack on top. */
+  flipTo(place) {
+    this.places.flip = (place + this.depth) % this.depth;
+    this.arrange();
+  }
+
   choose(cell) {
     this.part.told.textContent = this.chosen.toggle(cell);
   }
@@ -351,7 +292,7 @@ class Grid {
     this.root.dataset.chosen = this.chosen.cells.length;
   }
 
-  /* Others are compared with it; without a way to compare so far, their difference is shown. */
+  /* What the others are compared with; a second time, nothing is. */
   setReference(cell) {
     const before = this.reference;
     this.reference = cell === before ? null : cell;

@@ -55,18 +55,58 @@ function placingControls(places, changed, swap) {
 }
 
 /* A slider that goes through `texts`, with the text that is chosen beside it. */
-function valueSlider(label, texts, chosen, changed) {
-  const range = make("input", { type: "range", min: 0, max: texts.length - 1, step: 1, ariaLabel: label });
-  const value = make("output", { className: "value" });
-  const show = () => {
-    setRange(range, range.valueAsNumber);
-    range.ariaValueText = value.textContent = value.title = texts[range.valueAsNumber];
-  };
-  range.value = chosen;
-  show();
-  range.addEventListener("input", () => {
-    show();
-    changed(range.valueAsNumber);
-  });
-  return make("label", { className: "group page" }, make("span", { className: "name", textContent: label, title: label }), range, value);
+class ValueSlider {
+  constructor(label, texts, changed) {
+    this.texts = texts;
+    this.range = make("input", { type: "range", min: 0, max: texts.length - 1, step: 1, ariaLabel: label });
+    this.text = make("output", { className: "value" });
+    const name = make("span", { className: "name", textContent: label, title: label });
+    this.element = make("label", { className: "group page" }, name, this.range, this.text);
+    this.range.addEventListener("input", () => changed(this.range.valueAsNumber));
+  }
+
+  show(place) {
+    setRange(this.range, place);
+    this.range.ariaValueText = this.text.textContent = this.text.title = this.texts[place];
+  }
+}
+
+/* A slider for each axis on pages, and one that goes through the stacks if there are any. */
+class GridValues {
+  constructor(grid, place) {
+    Object.assign(this, { grid, place, sliders: [] });
+  }
+
+  /* The same sliders stay while they serve: one must not vanish under the pointer. */
+  offer(depth) {
+    const { pages, averaged, page, flip } = this.grid.places;
+    const wanted = JSON.stringify([pages, averaged, depth]);
+    if (wanted !== this.offered) this.make(depth);
+    this.offered = wanted;
+    [...pages.map((axis) => page[axis]), flip].slice(0, this.sliders.length).forEach((value, place) => this.sliders[place].show(value));
+  }
+
+  make(depth) {
+    const { places } = this.grid;
+    const { axes, pages, averaged } = places;
+    this.sliders = pages.map((axis) => {
+      return new ValueSlider(axes[axis].name, axes[axis].values, (value) => {
+        places.page[axis] = value;
+        this.grid.arrange();
+      });
+    });
+    if (depth > 1) {
+      const texts = Array.from({ length: depth }, (_, place) => this.stackText(place, depth));
+      const label = averaged.length ? `${averaged.map((axis) => axes[axis].name).join(", ")} (averaged)` : "stack";
+      this.sliders.push(new ValueSlider(label, texts, (place) => this.grid.flipTo(place)));
+    }
+    this.place.replaceChildren(...this.sliders.map((slider) => slider.element));
+  }
+
+  /* Where one axis is averaged and every place has all its values, the place in the stack is a value. */
+  stackText(place, depth) {
+    const { axes, averaged } = this.grid.places;
+    const named = averaged.length === 1 && axes[averaged[0]].values.length === depth;
+    return named ? `${axes[averaged[0]].values[place]} (${place + 1} of ${depth})` : `${place + 1} of ${depth}`;
+  }
 }

@@ -80,12 +80,6 @@ class GridInput {
     this.grid.focusable(line.at(last ? -1 : 0));
   }
 
-  flip(by) {
-    const { grid } = this;
-    grid.places.flip = (grid.places.flip + by + grid.depth) % grid.depth;
-    grid.arrange();
-  }
-
   key(event) {
     const { grid } = this;
     const path = event.composedPath();
@@ -100,7 +94,7 @@ class GridInput {
       Home: () => this.toEnd(false),
       End: () => this.toEnd(true),
       " ": () => grid.choose(focused),
-      Enter: () => grid.chosen.only(focused),
+      Enter: () => grid.open(focused),
       r: () => grid.setReference(focused),
     };
     const { clock } = grid;
@@ -110,8 +104,8 @@ class GridInput {
       ".": () => clock.seek(clock.index + 1),
       l: () => clock.set({ loop: !clock.loop }),
       p: () => clock.set({ pingpong: !clock.pingpong }),
-      "[": () => this.flip(-1),
-      "]": () => this.flip(1),
+      "[": () => grid.flipTo(grid.places.flip - 1),
+      "]": () => grid.flipTo(grid.places.flip + 1),
       Escape: () => grid.chosen.only(),
     };
     const action = (path[0].tagName === "TD" && ofCells[name]) || (path[0].tagName !== "SELECT" && ofAll[name]);

@@ -58,17 +58,6 @@ class GridPlaces {
   }
 }
 
-/* Runs of equal beginnings, for headers that span: [[value, how many], ...] at each level, outside first. */
-function headerSpans(combinations, level) {
-  const spans = [];
-  combinations.forEach((values, place) => {
-    const same = place > 0 && values.slice(0, level + 1).every((value, index) => value === combinations[place - 1][index]);
-    if (same) spans.at(-1).count += 1;
-    else spans.push({ value: values[level], place, count: 1 });
-  });
-  return spans;
-}
-
 /* Mean and spread (of a sample) of the values that are known. */
 function meanAndSpread(values) {
   const known = values.filter((value) => value !== null && value !== undefined);
