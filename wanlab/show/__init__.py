@@ -1,4 +1,4 @@
-"""Notebook faces: self-contained pages of HTML that play clips, compare them, lay them out in a grid, and scrub through a denoising.
+"""Notebook faces: self-contained pages of HTML that play clips, compare them, put them in a grid, scrub through a denoising.
 
 They take plain arrays and strings and know nothing of runs or models. A page works without a kernel, without the
 internet, and on plain http; where scripts are stripped it stays a still picture with its table.

@@ -144,7 +144,7 @@ class Grid {
     Object.assign(this, { down, across, depth, at });
     this.values.offer(depth);
     this.grid = down.map((row) => across.map((column) => at(row, column)[places.flip % Math.max(1, at(row, column).length)] ?? null));
-    part.table.replaceChildren(...tableOf(this));
+    part.table.replaceChildren(...gridTable(this));
     const levels = { levels: places.rows.length, above: places.columns.length };
     for (const [name, value] of Object.entries(levels)) part.table.style.setProperty(`--${name}`, value);
     const shown = this.grid.flat().filter(Boolean);
@@ -197,7 +197,7 @@ class Grid {
       cell.depth.textContent = `${stack.indexOf(cell) + 1}/${stack.length}`;
     }
     part.legend.hidden = !means.length;
-    [part.least.textContent, part.largest.textContent] = range.map(shortNumber);
+    [part.least.textContent, part.largest.textContent] = range.map(gridNumber);
   }
 
   /* ---- sizes */

@@ -4,8 +4,7 @@ const GRID_STATES = { waiting: "Waiting", running: "Running", done: "", stopped:
 const HEAT = ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"]; // viridis: even steps of lightness, also without colours
 
 class GridCell {
-  stills = [];
-  picture = null; // the one that is painted
+  #stills = null; // unpacked when the cell is first seen
 
   constructor(content) {
     this.canvas = make("canvas", { width: 1, height: 1, hidden: true });
@@ -26,14 +25,14 @@ class GridCell {
   }
 
   get frames() {
-    return this.stills.length;
+    return this.broken ? 0 : (this.content.sizes?.length ?? 0);
   }
 
   set(content) {
-    const sameClip = this.content && this.content.stills === content.stills;
+    const sameClip = this.content?.stills === content.stills;
     this.content = content;
     this.numbers = new Map(content.numbers);
-    if (!sameClip) this.stills = content.stills ? unpack(content, content.kind) : [];
+    if (!sameClip) Object.assign(this, { broken: false }).#stills = null;
     this.element.dataset.state = content.state;
     this.element.dataset.key = content.key;
     this.state.textContent = GRID_STATES[content.state];
@@ -49,7 +48,8 @@ class GridCell {
 
   /* Of a shorter clip the last frame stays. */
   still(frame) {
-    return this.stills[Math.min(frame, this.frames - 1)];
+    this.#stills ??= unpack(this.content, this.content.kind);
+    return this.#stills[Math.min(frame, this.frames - 1)];
   }
 
   /* A pixel of the clip is a pixel of the canvas; against a reference as the player does it. */
@@ -71,8 +71,7 @@ class GridCell {
 
   /* The pictures cannot be decoded: the cell says so, the others play on. */
   fail(error) {
-    this.stills = [];
-    this.canvas.hidden = true;
+    this.broken = this.canvas.hidden = true;
     this.state.textContent = "Damaged";
     this.problem.textContent = `Its pictures cannot be read: ${error.message}`;
   }
@@ -82,17 +81,17 @@ class GridCell {
     const { mean, spread, count } = meanAndSpread(stack.map((cell) => cell.numbers.get(name)));
     const known = mean !== null;
     this.number.hidden = !name;
-    const value = !known ? "unknown" : shortNumber(mean) + (spread === null ? "" : ` ± ${shortNumber(spread)}`);
+    const value = !known ? "unknown" : gridNumber(mean) + (spread === null ? "" : ` ± ${gridNumber(spread)}`);
     const part = known && count < stack.length ? ` (${count} of ${stack.length})` : "";
     this.number.textContent = value + part;
     this.number.title = `${name} ${value}${part}`;
-    this.element.style.setProperty("--heat", known && name ? heat(largest > least ? (mean - least) / (largest - least) : 0.5) : "transparent");
+    this.element.style.setProperty("--heat", known && name ? heatOf(largest > least ? (mean - least) / (largest - least) : 0.5) : "transparent");
     this.element.classList.toggle("heated", Boolean(name) && known);
   }
 }
 
 /* A colour for 0 to 1, straight between the two nearest of the scale. */
-function heat(share) {
+function heatOf(share) {
   const place = Math.min(HEAT.length - 2, Math.floor(share * (HEAT.length - 1)));
   const within = share * (HEAT.length - 1) - place;
   return `color-mix(in srgb, ${HEAT[place + 1]} ${(100 * within).toFixed(1)}%, ${HEAT[place]})`;

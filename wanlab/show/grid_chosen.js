@@ -93,7 +93,7 @@ class GridChosen {
 
   differing(cells) {
     const numbers = [...new Set(cells.flatMap((cell) => [...cell.numbers.keys()]))];
-    const number = (name) => (cell) => (typeof cell.numbers.get(name) === "number" ? shortNumber(cell.numbers.get(name)) : "unknown");
+    const number = (name) => (cell) => (typeof cell.numbers.get(name) === "number" ? gridNumber(cell.numbers.get(name)) : "unknown");
     const facts = [...new Set(cells.flatMap((cell) => cell.content.facts.map(([name]) => name)))];
     const fact = (name) => (cell) => cell.content.facts.find(([other]) => other === name)?.[1] ?? "";
     const unequal = facts.filter((name) => new Set(cells.map(fact(name))).size > 1);
@@ -106,7 +106,7 @@ class GridChosen {
 
   facts(cell) {
     const { content } = cell;
-    const numbers = content.numbers.map(([name, value]) => [name, value === null ? "unknown" : shortNumber(value)]);
+    const numbers = content.numbers.map(([name, value]) => [name, value === null ? "unknown" : gridNumber(value)]);
     const state = [["state", [GRID_STATES[content.state] || "Done", content.problem].filter(Boolean).join(": ")]];
     const rows = [...this.grid.places.settings(cell), ...state, ["caption", content.caption], ...numbers, ...content.facts];
     const body = rows

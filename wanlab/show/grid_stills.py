@@ -18,7 +18,9 @@ from PIL import Image
 from wanlab.show.stills import Frames, Stills
 
 BUDGET = 12 * 2**20  # bytes of stills in one page
-_MOST_PIXELS = 10**8  # of all frames together: what the browser keeps decoded, 4 bytes each (pictures.js)
+_MOST_PIXELS = (
+    4 * 10**7
+)  # of all frames together, where cells are about as large as a page shows them: 25 clips of 33 at 294x165
 _EXACT_PIXELS = 2**22  # 60 clips of 17 frames of 64x64: about 0.5 bytes a pixel, and 0.4 seconds to encode
 _QUALITY = 85
 _LEAST_SIDE = 16
