@@ -17,7 +17,7 @@ from PIL import Image
 from test_show import HOSTILE, Reading, clip
 from wanlab.show.grid import Cell, grid_page, places_of
 from wanlab.show.grid_sheet import STATES, grid_sheet
-from wanlab.show.grid_stills import BUDGET, PREVIEW, coding_for
+from wanlab.show.grid_stills import BUDGET, Coding, coding_for
 from wanlab.show.page import Page
 
 AXES = {"cfg": ["1", "3", "5"], "shift": ["3", "8"], "seed": ["1", "2"]}
@@ -152,11 +152,12 @@ def test_the_coding_depends_on_what_is_planned_not_on_what_is_there() -> None:
 
 
 def test_a_frame_of_another_size_keeps_its_proportion_within_the_area() -> None:
-    encoded, (height, width) = PREVIEW.encode(clip(2, 1024, 512))
+    coding = Coding("image/jpeg", 10_000)
+    encoded, (height, width) = coding.encode(clip(2, 512, 256))
     assert len(encoded.pieces) == 2
     assert height == pytest.approx(2 * width, abs=1)
-    assert height * width == pytest.approx(PREVIEW.area, rel=0.01)
-    assert PREVIEW.encode(clip(1, 20, 30))[1] == (20, 30)
+    assert height * width == pytest.approx(10_000, rel=0.01)
+    assert coding.encode(clip(1, 20, 30))[1] == (20, 30)
 
 
 def test_the_sheet_has_every_clip_at_its_place_beside_labels() -> None:
@@ -234,12 +235,14 @@ def test_the_page_of_a_live_grid_is_that_of_its_cells_as_of_now(waiting: list[Ce
     assert Reading(grid.to_html(tmp_path / "grid.html").read_text()).tags.count("script") == 1
 
 
-def test_a_preview_is_rough_and_does_not_decide_how_the_clips_travel(waiting: list[Cell]) -> None:
+def test_a_large_preview_is_rough_and_does_not_decide_how_the_clips_travel(waiting: list[Cell]) -> None:
     grid = live(waiting)
-    grid.update(replace(cells_of()[0], state="running"))
-    assert grid.cell0["kind"] == "image/jpeg"
+    grid.update(replace(waiting[0], state="running", frames=clip(5, 400, 400)))
+    assert (grid.cell0["kind"], grid.cell0["width"]) == ("image/jpeg", 256)
+    grid.update(replace(waiting[1], state="running", frames=clip(5, 32, 32)))
+    assert grid.cell1["kind"] == "image/webp"
     grid.update(cells_of()[0])
-    assert grid.cell0["kind"] == "image/webp"
+    assert (grid.cell0["kind"], grid.cell0["width"]) == ("image/webp", 16)
 
 
 def test_a_live_grid_refuses_cells_it_does_not_know(waiting: list[Cell]) -> None:

@@ -7,7 +7,8 @@
 const [LEAST_CELL, LARGEST_CELL, USUAL_CELL] = [56, 480, 208]; // of the size slider, in pixels
 const [NARROW, NARROW_HEAD, ROW_HEAD] = [600, 76, 124]; // below that room the row headers are narrow; each level's width
 const TOLD_LINE = 15; // of the reason in a cell, in pixels
-const MOST_IN_A_GRID = 6; // columns and rows that fit at once before a grid scrolls, if there are more
+const MOST_AT_ONCE = 6; // columns and rows for which there is room before a grid scrolls
+const [SHARE_OF_WINDOW, AROUND_CELL] = [0.6, 34]; // the height that a grid takes at first; a cell's caption and gaps
 
 class Grid {
   constructor(root, page, live) {
@@ -207,12 +208,13 @@ class Grid {
     const room = part.scroll.clientWidth;
     if (room <= 0 || !this.across) return; // not in view; the observer calls again
     const head = room < NARROW ? NARROW_HEAD : ROW_HEAD;
-    const columns = Math.min(this.across.length, MOST_IN_A_GRID);
-    const usual = Math.floor((room - head * places.rows.length) / columns) - 10;
-    const size = this.size ?? Math.max(Math.min(USUAL_CELL, usual), room < NARROW ? 80 : 96);
-    setRange(part.size, size);
     const clip = this.cells.find((cell) => cell.frames)?.content;
-    const lines = Math.floor((clip ? (size * clip.height) / clip.width : size) / TOLD_LINE) - 3;
+    const ratio = clip ? clip.height / clip.width : 1;
+    const wide = Math.floor((room - head * places.rows.length) / Math.min(this.across.length, MOST_AT_ONCE)) - 10;
+    const high = ((SHARE_OF_WINDOW * innerHeight) / Math.min(this.down.length, MOST_AT_ONCE) - AROUND_CELL) / ratio;
+    const size = this.size ?? Math.max(Math.min(USUAL_CELL, wide, Math.round(high)), room < NARROW ? 80 : 96);
+    setRange(part.size, size);
+    const lines = Math.floor((size * ratio) / TOLD_LINE) - 3;
     const measures = { cell: `${size}px`, head: `${head}px`, usual: clip ? `${clip.width} / ${clip.height}` : "1", lines: Math.max(1, lines) };
     for (const [name, value] of Object.entries(measures)) part.table.style.setProperty(`--${name}`, value);
     part.table.classList.toggle("crisp", Boolean(clip) && size * devicePixelRatio >= clip.width);

@@ -101,7 +101,8 @@ class GridChosen {
     const body = rows.map(([name, value]) =>
       make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells.map((cell) => make("td", { textContent: value(cell) }))),
     );
-    return make("table", {}, make("tbody", {}, ...body));
+    const heads = cells.map((cell) => make("th", { scope: "col", textContent: this.name(cell) }));
+    return make("table", {}, make("thead", {}, make("tr", {}, make("th"), ...heads)), make("tbody", {}, ...body));
   }
 
   facts(cell) {

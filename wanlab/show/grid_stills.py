@@ -22,6 +22,7 @@ _MOST_PIXELS = (
     4 * 10**7
 )  # of all frames together, where cells are about as large as a page shows them: 25 clips of 33 at 294x165
 _EXACT_PIXELS = 2**22  # 60 clips of 17 frames of 64x64: about 0.5 bytes a pixel, and 0.4 seconds to encode
+_EXACT_PREVIEW, _PREVIEW_AREA = 2**18, 256 * 256
 _QUALITY = 85
 _LEAST_SIDE = 16
 
@@ -47,10 +48,6 @@ class Coding:
             return Stills(tuple(threads.map(one, frames))), size
 
 
-# What a run shows while it is on its way: rough, and replaced soon.
-PREVIEW = Coding("image/jpeg", 256 * 256)
-
-
 def coding_for(clips: Sequence[Frames], planned: int) -> Coding:
     """The coding for a grid of `planned` clips of which these are known.
 
@@ -71,6 +68,11 @@ def coding_for(clips: Sequence[Frames], planned: int) -> Coding:
             break
         area *= 0.95 * BUDGET / size
     return coding
+
+
+def preview_coding(frames: Frames) -> Coding:
+    """The coding of what a run shows while it is on its way, which is replaced soon: exact if it is small, else rough."""
+    return Coding("image/webp" if frames.size // 3 <= _EXACT_PREVIEW else "image/jpeg", _PREVIEW_AREA)
 
 
 def fitted(frames: Frames, area: float) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from wanlab.show.grid import (
     sentence,
     shrunk,
 )
-from wanlab.show.grid_stills import PREVIEW, Coding, coding_for
+from wanlab.show.grid_stills import Coding, coding_for, preview_coding
 from wanlab.show.live import LiveFace, module
 from wanlab.show.page import Page, Row
 from wanlab.show.player import check_frame_rate
@@ -108,7 +108,12 @@ class LiveGrid(LiveFace):
         finished = [cell.frames for cell in cells if cell.frames is not None and cell.state not in _UNFINISHED]
         if self._coding is None and finished:
             self._coding = coding_for(finished, len(self._cells))
-        return [cell_content(cell, self._axes, PREVIEW if cell.state in _UNFINISHED else self._coding) for cell in cells]
+        return [cell_content(cell, self._axes, self._coding_of(cell)) for cell in cells]
+
+    def _coding_of(self, cell: Cell) -> Coding | None:
+        if cell.frames is not None and cell.state in _UNFINISHED:
+            return preview_coding(cell.frames)
+        return self._coding
 
     def _renew(self) -> None:
         unfinished = any(cell.state in _UNFINISHED for cell in self._cells.values())
