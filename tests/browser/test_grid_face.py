@@ -396,7 +396,11 @@ def test_jupyterlab_fills_cells_while_a_loop_runs_and_shows_them_without_a_kerne
     expect(root.get_by_role("status").first).to_have_text("12 done")
     expect(page.locator(".wanlab[data-twin]")).to_be_hidden()
 
+    page.locator(".wanlab[data-twin][data-wanlab*=stills]").wait_for(state="attached")  # the page beneath is as of now
     jupyter_lab.save(page, "grid.ipynb")
+    jupyter_lab.open(page, "grid.ipynb")  # with its kernel: the widget comes back with all cells
+    expect(root).to_have_attribute("data-clips", "12", timeout=60_000)
+    expect(page.locator(".wanlab[data-twin]")).to_be_hidden()
     page.goto("about:blank")
     jupyter_lab.kill_kernels()
     jupyter_lab.open(page, "grid.ipynb")

@@ -8,7 +8,7 @@ const [LEAST_CELL, LARGEST_CELL, USUAL_CELL] = [56, 480, 208]; // of the size sl
 const [NARROW, NARROW_HEAD, ROW_HEAD] = [600, 76, 124]; // below that room the row headers are narrow; each level's width
 const TOLD_LINE = 15; // of the reason in a cell, in pixels
 const MOST_AT_ONCE = 6; // columns and rows for which there is room before a grid scrolls
-const [SHARE_OF_WINDOW, AROUND_CELL] = [0.6, 34]; // the height that a grid takes at first; a cell's caption and gaps
+const [SHARE_OF_WINDOW, AROUND_CELL] = [0.74, 34]; // the height that a grid takes at first; a cell's caption and gaps
 
 class Grid {
   constructor(root, page, live) {
@@ -57,7 +57,6 @@ class Grid {
   change(cell, content) {
     const hadClip = cell.frames;
     cell.set(content);
-    this.describe(cell);
     this.chosen.changed(cell);
     this.count();
     if (!hadClip && cell.frames) this.fit();
@@ -149,10 +148,7 @@ class Grid {
     const levels = { levels: places.rows.length, above: places.columns.length };
     for (const [name, value] of Object.entries(levels)) part.table.style.setProperty(`--${name}`, value);
     const shown = this.grid.flat().filter(Boolean);
-    for (const cell of shown) {
-      this.seen.observe(cell.element);
-      this.describe(cell);
-    }
+    for (const cell of shown) this.seen.observe(cell.element);
     Object.assign(this.root.dataset, { rows: down.length, columns: across.length });
     this.focusable(shown.find((cell) => this.stackOf(cell).includes(this.focused)) ?? shown[0], hadFocus);
     this.numbers();
@@ -164,10 +160,12 @@ class Grid {
     const { places } = this;
     const settings = places.settings(cell).map(([name, value]) => `${name} ${value}`);
     const { state, caption, problem } = cell.content;
-    cell.element.ariaLabel = [...settings, GRID_STATES[state] || "done", problem, caption].filter(Boolean).join(", ");
-    cell.element.ariaSelected = String(this.chosen.has(cell));
-    cell.badge.textContent = cell === this.reference ? "reference" : "";
-    cell.badge.hidden = cell !== this.reference;
+    cell.element.ariaLabel = [...settings, GRID_STATES[state] || "done", problem, caption, cell.told].filter(Boolean).join(", ");
+    const place = this.chosen.cells.indexOf(cell);
+    cell.element.ariaSelected = String(place >= 0);
+    const several = this.chosen.cells.length > 1 && place >= 0; // then each has its number, in the order of the player
+    cell.badge.textContent = [several && place + 1, cell === this.reference && "reference"].filter(Boolean).join(" · ");
+    cell.badge.hidden = !cell.badge.textContent;
   }
 
   /* ---- numbers: a colour at the edge of every cell, and the scale of the colours */
@@ -194,6 +192,7 @@ class Grid {
     for (const cell of shown) {
       const stack = this.stackOf(cell);
       cell.tell(name, stack, range);
+      this.describe(cell);
       cell.depth.hidden = stack.length < 2;
       cell.depth.textContent = `${stack.indexOf(cell) + 1}/${stack.length}`;
     }
@@ -212,7 +211,7 @@ class Grid {
     const ratio = clip ? clip.height / clip.width : 1;
     const wide = Math.floor((room - head * places.rows.length) / Math.min(this.across.length, MOST_AT_ONCE)) - 10;
     const high = ((SHARE_OF_WINDOW * innerHeight) / Math.min(this.down.length, MOST_AT_ONCE) - AROUND_CELL) / ratio;
-    const size = this.size ?? Math.max(Math.min(USUAL_CELL, wide, Math.round(high)), room < NARROW ? 80 : 96);
+    const size = this.size ?? Math.max(Math.min(USUAL_CELL, wide, Math.round(high)), room < NARROW ? 80 : 104);
     setRange(part.size, size);
     const lines = Math.floor((size * ratio) / TOLD_LINE) - 3;
     const measures = { cell: `${size}px`, head: `${head}px`, usual: clip ? `${clip.width} / ${clip.height}` : "1", lines: Math.max(1, lines) };
@@ -284,8 +283,10 @@ class Grid {
     this.arrange();
   }
 
+  /* The head of what is open comes into view, and no more: the cell to choose next must not run away. */
   choose(cell) {
     this.part.told.textContent = this.chosen.toggle(cell);
+    this.part.chosen.firstElementChild?.scrollIntoView({ block: "nearest" });
   }
 
   choiceShown() {

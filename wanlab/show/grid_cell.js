@@ -84,7 +84,7 @@ class GridCell {
     const value = !known ? "unknown" : gridNumber(mean) + (spread === null ? "" : ` ± ${gridNumber(spread)}`);
     const part = known && count < stack.length ? ` (${count} of ${stack.length})` : "";
     this.number.textContent = value + part;
-    this.number.title = `${name} ${value}${part}`;
+    this.number.title = this.told = name ? `${name} ${value}${part}` : "";
     this.element.style.setProperty("--heat", known && name ? heatOf(largest > least ? (mean - least) / (largest - least) : 0.5) : "transparent");
     this.element.classList.toggle("heated", Boolean(name) && known);
   }
