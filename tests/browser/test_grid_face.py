@@ -396,6 +396,14 @@ def test_jupyterlab_fills_cells_while_a_loop_runs_and_shows_them_without_a_kerne
     expect(root.get_by_role("status").first).to_have_text("12 done")
     expect(page.locator(".wanlab[data-twin]")).to_be_hidden()
 
+    active = "[...document.querySelectorAll('.jp-Cell')].findIndex(cell => cell.classList.contains('jp-mod-active'))"
+    cell(root, "cfg 1, shift 3, seed 1").focus()
+    before = page.evaluate(active)
+    for key in ("ArrowDown", "ArrowRight", "Enter"):  # and not to the notebook, for which these mean other things
+        page.keyboard.press(key)
+    expect(cell(root, "cfg 3, shift 8, seed 1")).to_be_focused()
+    expect(root).to_have_attribute("data-chosen", "1")
+    assert page.evaluate(active) == before
     page.locator(".wanlab[data-twin][data-wanlab*=stills]").wait_for(state="attached")  # the page beneath is as of now
     jupyter_lab.save(page, "grid.ipynb")
     jupyter_lab.open(page, "grid.ipynb")  # with its kernel: the widget comes back with all cells
