@@ -245,6 +245,15 @@ def test_a_large_preview_is_rough_and_does_not_decide_how_the_clips_travel(waiti
     assert (grid.cell0["kind"], grid.cell0["width"]) == ("image/webp", 16)
 
 
+def test_a_live_grid_says_when_its_clips_are_smaller_and_can_be_sent_whatever_its_texts(waiting: list[Cell]) -> None:
+    grid = live(waiting, title="half a pair \ud800", notes=["\ud800"])
+    large = np.random.default_rng(0).integers(0, 256, (9, 320, 320, 3), np.uint8)
+    grid.update(*(replace(cell, frames=large, state="done") for cell in waiting))
+    assert grid.cell0["note"].startswith("To keep this page small its clips are")
+    assert content_of(grid.page())["notes"] == ["\ud800", grid.cell0["note"]]
+    json.dumps(grid.get_state(), ensure_ascii=False, default=str).encode()
+
+
 def test_a_live_grid_refuses_cells_it_does_not_know(waiting: list[Cell]) -> None:
     grid = live(waiting)
     with pytest.raises(ValueError, match="'new' is of no cell"):

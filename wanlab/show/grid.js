@@ -35,6 +35,7 @@ class Grid {
   /* ---- cells: all at once in a page, one by one in a widget */
 
   fill() {
+    this.decoder = new Decoder(0); // `count` says how many pictures it keeps
     this.forget = [];
     this.cells = [];
     const take = (content) => {
@@ -47,8 +48,6 @@ class Grid {
       const heard = (content) => (this.cells[number] ? this.change(this.cells[number], content) : take(content));
       this.forget.push(this.live.follow(`cell${number}`, heard));
     }
-    const sizes = this.cells.filter((cell) => cell.frames).map((cell) => 4 * cell.content.width * cell.content.height);
-    this.decoder = new Decoder(Math.max(2 * this.cells.length, KEPT_BYTES / Math.max(4096, ...sizes)));
     this.focused = this.cells[0];
     this.count();
   }
@@ -72,11 +71,16 @@ class Grid {
     const frames = Math.max(1, ...cells.map((cell) => cell.frames));
     if (frames !== clock.count) clock.set({ count: frames });
     part.frame.max = frames - 1;
-    Object.assign(this.root.dataset, { frames, cells: cells.length, clips: cells.filter((cell) => cell.frames).length });
+    const clips = cells.filter((cell) => cell.frames);
+    const largest = Math.max(1, ...clips.map(({ content }) => 4 * content.width * content.height));
+    this.decoder.keep = Math.max(2 * cells.length, KEPT_BYTES / largest);
+    part.notes.textContent = [...new Set([...this.page.notes, ...clips.map(({ content }) => content.note)])].join(" ").trim();
+    Object.assign(this.root.dataset, { frames, cells: cells.length, clips: clips.length });
   }
 
   stop() {
     this.clock.set({ playing: false });
+    this.seen.disconnect();
     this.forget.forEach((forget) => forget());
   }
 
@@ -89,7 +93,6 @@ class Grid {
     part.table.setAttribute("aria-label", page.title || "Grid of runs");
     part.title.textContent = page.title;
     part.keys.textContent = GRID_KEYS;
-    part.notes.textContent = page.notes.join(" ");
     part.gain.value = 8;
     part.speed.value = 1;
     Object.assign(part.cut, { max: 1, step: 0.001 });

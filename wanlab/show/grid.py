@@ -20,6 +20,7 @@ from wanlab.show.stills import Frames, check_frames, plural
 
 _SCRIPTS = ("grid_places", "grid_cell", "grid_table", "grid_chosen", "grid_controls", "grid_sheet", "grid_input", "grid")
 GRID = Face("Grid", (*PLAYER.scripts, *_SCRIPTS), ("grid",))
+_SHRUNK = "To keep this page small its clips are {}x{}, not {}x{}: differences are those of the smaller pictures."
 _MOST_ROWS = 200  # of the table beneath the still picture
 _AVERAGED = ("seed",)  # an axis of chance: looked at as mean and spread unless asked for otherwise
 _LATER = ("seed", "prompt")  # put on rows or columns when there is nothing else
@@ -85,9 +86,8 @@ def grid_page(
     clips = [cell.frames for cell in cells if cell.frames is not None]
     coding = coding_for(clips, len(clips)) if clips else None
     coded = [cell_content(cell, axes, coding) for cell in cells]
-    notes = [*notes, *shrunk([(cell, content) for cell, content in zip(cells, coded, strict=True)])]
-    head = grid_content(axes, places, frame_rate)
-    return page_of(cells, axes, places, {**head, "cells": coded}, title=title, notes=notes, table=table)
+    content = {**grid_content(axes, places, frame_rate), "cells": coded}
+    return page_of(cells, axes, places, content, title=title, notes=[*notes, *notes_of(coded)], table=table)
 
 
 def page_of(
@@ -183,19 +183,14 @@ def cell_content(cell: Cell, axes: Mapping[str, Sequence[str]], coding: Coding |
     if cell.frames is None or coding is None:
         return content
     stills, (height, width) = coding.encode(cell.frames)
-    return {**content, "kind": coding.kind, "height": height, "width": width, **stills.packed()}
+    small = cell.state != "running" and width < cell.frames.shape[2]
+    note = _SHRUNK.format(width, height, cell.frames.shape[2], cell.frames.shape[1]) if small else ""
+    return {**content, "kind": coding.kind, "height": height, "width": width, "note": note, **stills.packed()}
 
 
-def shrunk(cells: Sequence[tuple[Cell, Mapping[str, Any]]]) -> list[str]:
-    """A note if clips are smaller here than they are."""
-    for cell, content in cells:
-        if cell.frames is not None and cell.state != "running" and content["width"] < cell.frames.shape[2]:
-            height, width = cell.frames.shape[1:3]
-            return [
-                f"To keep this page small its clips are {content['width']}x{content['height']}, not {width}x{height}: "
-                "differences are those of the smaller pictures."
-            ]
-    return []
+def notes_of(contents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is to be said of the cells' clips, once each."""
+    return list(dict.fromkeys(content["note"] for content in contents if content.get("note")))
 
 
 def sentence(cells: Sequence[Cell], axes: Mapping[str, Sequence[str]]) -> str:

@@ -20,10 +20,11 @@ from wanlab.show.grid import (
     check_cells,
     check_place,
     grid_content,
+    notes_of,
     page_of,
     places_of,
     sentence,
-    shrunk,
+    text,
 )
 from wanlab.show.grid_stills import Coding, coding_for, preview_coding
 from wanlab.show.live import LiveFace, module
@@ -58,16 +59,18 @@ class LiveGrid(LiveFace):
         self._axes = {name: list(values) for name, values in axes.items()}
         self._places = places_of(self._axes, rows, columns)
         check_frame_rate(frame_rate)
+        cells = list(cells)
         check_cells(cells, self._axes)
         self._cells = {cell.key: cell for cell in cells}
         self._names = {key: f"cell{number}" for number, key in enumerate(self._cells)}
         self._coding: Coding | None = None
         self._title, self._notes, self._table = title, list(notes), list(table)
         self._renewed = time.monotonic()
-        contents = dict(zip(self._names.values(), self._coded(list(cells)), strict=True))
+        contents = dict(zip(self._names.values(), self._coded(cells), strict=True))
         self.add_traits(**{name: traitlets.Dict(content).tag(sync=True) for name, content in contents.items()})
         head = grid_content(self._axes, self._places, frame_rate)
-        super().__init__(GRID, {**head, "title": title, "notes": list(notes), "count": len(self._cells)})
+        told = {"title": text(title), "notes": [text(note) for note in notes], "count": len(self._cells)}
+        super().__init__(GRID, {**head, **told})
 
     def update(self, *cells: Cell) -> None:
         """Show these cells in the place of those with the same keys. ValueError if a key or a value is unknown."""
@@ -91,7 +94,7 @@ class LiveGrid(LiveFace):
             self._places,
             {**head, "cells": contents},
             title=self._title,
-            notes=[*self._notes, *shrunk(list(zip(cells, contents, strict=True)))],
+            notes=[*self._notes, *notes_of(contents)],
             table=self._table,
             twin=self.key,
         )
