@@ -1,4 +1,4 @@
-"""Notebook faces: self-contained pages of HTML that play clips, compare them, and scrub through a denoising.
+"""Notebook faces: self-contained pages of HTML that play clips, compare them, put them in a grid, scrub through a denoising.
 
 They take plain arrays and strings and know nothing of runs or models. A page works without a kernel, without the
 internet, and on plain http; where scripts are stripped it stays a still picture with its table.
@@ -8,8 +8,9 @@ internet, and on plain http; where scripts are stripped it stays a still picture
 Player of "nothing yet": 17 frames of 64x64, 16 a second.
 """
 
+from wanlab.show.grid import Cell, grid_page
 from wanlab.show.page import Page
 from wanlab.show.player import Mode, Tile, player
 from wanlab.show.steps import steps_page
 
-__all__ = ["Mode", "Page", "Tile", "player", "steps_page"]
+__all__ = ["Cell", "Mode", "Page", "Tile", "grid_page", "player", "steps_page"]

@@ -16,6 +16,14 @@ class Live {
     this.model.on("msg:custom", handler);
     return () => this.model.off("msg:custom", handler);
   }
+
+  /* Hear the value of a trait, now and whenever it changes; returns how to stop. */
+  follow(name, heard) {
+    const handler = () => heard(this.model.get(name));
+    this.model.on(`change:${name}`, handler);
+    handler();
+    return () => this.model.off(`change:${name}`, handler);
+  }
 }
 
 function mount(Face, { model, el }) {

@@ -4,7 +4,9 @@
 const KEPT_BYTES = 400e6; // decoded pictures kept at a time: 81 frames of 832x480 are 129e6
 
 function unpack(clip, kind) {
-  const bytes = Uint8Array.from(atob(clip.stills), (letter) => letter.charCodeAt(0));
+  const letters = atob(clip.stills);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i += 1) bytes[i] = letters.charCodeAt(i); // a tenth of what Uint8Array.from takes
   let end = 0;
   return clip.sizes.map((size) => new Blob([bytes.subarray(end, (end += size))], { type: kind }));
 }
