@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from wanlab.model.checkpoint import lora_defaults
+from wanlab.model.lora_files import lora_defaults
 from wanlab.weights.registry import Known, all_known
 
 _FOUR_STEPS = "tiny-four-steps"
