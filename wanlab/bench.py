@@ -50,6 +50,13 @@ class Bench:
         for lora in self.settings.loras:
             _warn_of_misuse(lora.file, timeline.settings)
 
+    def check_texts(self, timeline: Timeline) -> None:
+        """Raise SettingsError for a text that is longer than the model reads; this needs its tokenizer."""
+        for at in (0, *(start for start, _ in timeline.forks)):
+            settings = timeline.at(at)
+            for text in settings.texts:
+                self.model.check(text, "negative_prompt" if text == settings.negative_prompt else "prompt")
+
     @cached_property
     def defaults(self) -> dict[str, Any]:
         """The settings of a run that suit the model and its LoRAs, where they differ from the declared ones."""
