@@ -99,15 +99,21 @@ class Bench:
         return {"frames": len(array)}
 
     def planned(
-        self, timeline: Timeline, changes: Mapping[str, Any], known: set[str], placed: Mapping[str, Any] | None = None
+        self,
+        timeline: Timeline,
+        changes: Mapping[str, Any],
+        known: set[str],
+        placed: Mapping[str, Any] | None = None,
+        *,
+        fresh: bool = False,
     ) -> PlannedRun:
         """The plan of a run after those that made the steps in `known`, with its bytes and seconds.
 
-        `placed` are settings of the model that it is planned with, instead of this bench's.
+        `placed` are settings of the model that it is planned with, instead of this bench's; `fresh` passes over what is stored.
         """
         settings = self.settings.but(placed or {})
         facts = checkpoint.facts_of(self.checkpoint, settings) if placed else self.facts
-        run = planned(facts, timeline, changes, self.store.__contains__, known)
+        run = planned(facts, timeline, changes, (lambda _: False) if fresh else self.store.__contains__, known)
         return estimated(run, self.checkpoint, self._sized(settings), lambda request: calibrated(request, self.folder))
 
     def _sized(self, settings: ModelSettings) -> ModelSettings:
