@@ -51,6 +51,7 @@ LAYERS = (
     ("comparing", "measuring"),
     ("sweeps",),
     ("lab",),
+    ("sweeps.command",),
     ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image", "tiny.lora_training"),
     ("tiny.lora_steps", "tiny.lora_style"),
     ("tiny.train",),
@@ -98,7 +99,18 @@ WITH_TORCH = (
     "tiny",
 )
 # Modules and packages that need no torch themselves, in packages that do; the module tiny is wanlab.tiny_path.
-TORCH_FREE_OF_THESE = ("tiny", "tiny.train", "tiny.wording", "sweeps", "sweeps.axes", "quantize", "quantize.kinds", "quantize.drawing", "placement", "placement.spread")
+TORCH_FREE_OF_THESE = (
+    "tiny",
+    "tiny.train",
+    "tiny.wording",
+    "sweeps",
+    "sweeps.axes",
+    "quantize",
+    "quantize.kinds",
+    "quantize.drawing",
+    "placement",
+    "placement.spread",
+)
 
 IMPORT_NAMES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
 USED_BY_OTHERS = {"ftfy"}  # diffusers imports it if it is there

@@ -140,11 +140,11 @@ class Lab:
     ) -> Sweep:
         """Many runs that differ in a few settings: `.plan()` them, `.run()` them, read `.frame()` and look at `.grid()`.
 
-        `base` is a run, settings, a prompt or a mapping of changes; `axes` names settings, of the run or of the model, with their values:
-        `{"feta.weight": [0, 2, 4], "cfg": [3, 5]}`. A key may name several settings that go together (`"cfg, shift": [(3, 5), (5, 8)]`),
-        and a list of mappings gives the cells one by one. `how` is "product" or "zip"; `seeds` and `prompts` multiply it in any case.
-        Clips are measured against `reference`, a run or changes of the base; if nothing is said, against the base. All that is wrong is
-        told at once, as SettingsError, before anything is run.
+        `base` is a run, settings, a prompt or a mapping of changes; `axes` names settings, of the run or of the model, with
+        their values: `{"feta.weight": [0, 2, 4], "cfg": [3, 5]}`. A key may name several settings that go together (`"cfg,
+        shift": [(3, 5), (5, 8)]`), and a list of mappings gives the cells one by one. `how` is "product" or "zip"; `seeds` and
+        `prompts` multiply it in any case. Clips are measured against `reference`, a run or changes of the base; if nothing is
+        said, against the base. All that is wrong is told at once, as SettingsError, before anything is run.
         """
         return begin_sweep(self._bench, base, read_axes(axes, seeds, prompts, how), reference)
 

@@ -15,10 +15,10 @@ TINY = ("tiny", "tiny-i2v")  # the models whose clips the judge can read
 def measure(run: Run, reference: Run | None = None) -> dict[str, float | None]:
     """What can be said of a clip by arithmetic, as numbers by name; also kept in the log, as columns `metrics.*`.
 
-    By itself: `flicker`, `motion` (pixels a frame), `sharpness`, and for clips of the tiny models `prompt_score`, the part of the prompt
-    that shows. Against a reference run of the same size also `psnr` (decibels), `ssim` and `latent_error`. What is not defined is None,
-    such as the motion of a picture; of equal clips psnr is infinite, which the log cannot hold. Raises SettingsError for a
-    reference of another size.
+    By itself: `flicker`, `motion` (pixels a frame), `sharpness`, and for clips of the tiny models `prompt_score`, the part of
+    the prompt that shows. Against a reference run of the same size also `psnr` (decibels), `ssim` and `latent_error`. What is
+    not defined is None, such as the motion of a picture; of equal clips psnr is infinite, which the log cannot hold. Raises
+    SettingsError for a reference of another size.
     """
     frames, settings = run.clip.frames, run.settings
     judged = run.facts["model"]["name"] in TINY

@@ -21,6 +21,8 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _RADIUS, _SIGMA = 5, 1.5
 _STABLE = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
 
+_AT_ONCE = 2**19  # numbers of a part of a clip
+
 # Blocks of 8 pixels of a picture that is at most 128 pixels wide, looked for within 7 pixels.
 _BLOCK, _REACH, _WIDEST = 8, 7, 128
 _NEAR = 0.003  # of a block's structure, for each pixel of distance
@@ -29,7 +31,7 @@ _UNEXPLAINED, _UNSEEN = 0.35, 0.002  # the second, of a block's structure, is to
 
 
 def psnr(one: Frames, other: Frames) -> float:
-    """Peak signal-to-noise ratio in decibels over all frames; infinite for equal ones, 40 is hardly seen, 20 is another clip."""
+    """Peak signal-to-noise ratio in decibels over all frames; infinite for equal ones; 40 is hardly seen."""
     _same(one, other)
     squares = sum(float((np.subtract(a, b, dtype=np.float32) ** 2).sum(dtype=float)) for a, b in zip(one, other, strict=True))
     return 10 * math.log10(255**2 * one.size / squares) if squares else math.inf
@@ -43,7 +45,8 @@ def ssim(one: Frames, other: Frames) -> float:
     _same(one, other)
     if min(one.shape[1:3]) <= 2 * _RADIUS:
         raise ValueError(f"frames are {one.shape[2]} x {one.shape[1]} pixels; ssim needs at least 11 x 11.")
-    return float(np.mean([_similar(a.astype(float), b.astype(float)) for a, b in zip(one, other, strict=True)]))
+    parts = _parts(one)
+    return sum(_similar(one[part].astype(float), other[part].astype(float)) for part in parts) / len(one)
 
 
 def flicker(frames: Frames) -> float:
@@ -67,13 +70,12 @@ def motion(frames: Frames) -> float:
         return math.nan
     factor = max(1, math.ceil(frames.shape[2] / _WIDEST))
     small = np.stack([_shrunk(frame @ _LUMA, factor) for frame in frames])
-    moved = [_moved(before, after) for before, after in zip(small, small[1:], strict=False)]
-    far, structure = (np.concatenate(parts) for parts in zip(*moved, strict=True))
+    far, structure = _moved(small[:-1], small[1:])
     return float((far * structure).sum() / structure.sum()) * factor if structure.sum() else math.nan
 
 
 def sharpness(frames: Frames) -> float:
-    """Variance of the Laplacian over the variance of the brightness, the mean of all frames: fine detail, whatever the contrast.
+    """Variance of the Laplacian over the variance of the brightness, the mean of all frames: fine detail.
 
     NaN for frames of one colour.
     """
@@ -97,28 +99,32 @@ def _same(one: Frames, other: Frames) -> None:
         raise ValueError(f"frames are {one.shape} and {other.shape}; both clips must have one length and size.")
 
 
-def _similar(one: Numbers, other: Numbers) -> Numbers:
-    """The mean of the similarity over the windows of a frame (h, w, 3)."""
+def _parts(frames: Frames) -> list[slice]:
+    """The clip in parts of so many frames that the arithmetic of one takes some megabytes."""
+    count = max(1, _AT_ONCE // frames[0].size)
+    return [slice(k, k + count) for k in range(0, len(frames), count)]
+
+
+def _similar(one: Numbers, other: Numbers) -> float:
+    """The similarity of frames (t, h, w, 3), summed over the frames: of each the mean over its windows."""
     mean_one, mean_other = _blurred(one), _blurred(other)
     var_one = _blurred(one * one) - mean_one**2
     var_other = _blurred(other * other) - mean_other**2
     both = _blurred(one * other) - mean_one * mean_other
     a, b = _STABLE
     alike = (2 * mean_one * mean_other + a) * (2 * both + b)
-    found: Numbers = (alike / ((mean_one**2 + mean_other**2 + a) * (var_one + var_other + b))).mean()
-    return found
+    found = alike / ((mean_one**2 + mean_other**2 + a) * (var_one + var_other + b))
+    return float(found.mean((1, 2, 3)).sum())
 
 
-def _blurred(picture: Numbers) -> Numbers:
-    """The weighted mean of every window that lies within the picture (h, w, 3): (h - 10, w - 10, 3)."""
+def _blurred(frames: Numbers) -> Numbers:
+    """The weighted mean of every window that lies within a frame: (t, h, w, 3) becomes (t, h - 10, w - 10, 3)."""
     places = np.arange(-_RADIUS, _RADIUS + 1)
     weights = np.exp(-((places / _SIGMA) ** 2) / 2)
     weights /= weights.sum()
-    for axis in (0, 1):
-        length = picture.shape[axis] - 2 * _RADIUS
-        parts = (weight * np.take(picture, range(k, k + length), axis) for k, weight in enumerate(weights))
-        picture = sum(parts, np.zeros(()))
-    return picture
+    high, wide = (size - 2 * _RADIUS for size in frames.shape[1:3])
+    rows = sum((weight * frames[:, k : k + high] for k, weight in enumerate(weights)), np.zeros(()))
+    return sum((weight * rows[:, :, k : k + wide] for k, weight in enumerate(weights)), np.zeros(()))
 
 
 def _shrunk(luma: Numbers, factor: int) -> Numbers:
@@ -131,24 +137,25 @@ def _shrunk(luma: Numbers, factor: int) -> Numbers:
 
 
 def _moved(before: Numbers, after: Numbers) -> tuple[Numbers, Numbers]:
-    """How far each block of a picture (h, w) went, and how much structure it has; without blocks at the border."""
-    high, wide = ((size - 2 * _REACH) // _BLOCK * _BLOCK for size in before.shape)
+    """How far each block of pictures (t, h, w) went, and how much structure it has; without blocks at the border."""
+    high, wide = ((size - 2 * _REACH) // _BLOCK * _BLOCK for size in before.shape[1:])
     if high <= 0 or wide <= 0:
         return np.zeros(0), np.zeros(0)
-    here = before[_REACH : _REACH + high, _REACH : _REACH + wide]
+    here = before[:, _REACH : _REACH + high, _REACH : _REACH + wide]
     structure = _blocks(here**2) - _blocks(here) ** 2
     span = 2 * _REACH + 1
     errors = np.empty((span, span, structure.size))
     for y in range(span):
         for x in range(span):
-            errors[y, x] = _blocks((after[y : y + high, x : x + wide] - here) ** 2)
+            errors[y, x] = _blocks((after[:, y : y + high, x : x + wide] - here) ** 2)
     return _distance(errors, structure), structure
 
 
-def _blocks(picture: Numbers) -> Numbers:
+def _blocks(pictures: Numbers) -> Numbers:
     """The mean of each block, as a list."""
-    high, wide = picture.shape
-    found: Numbers = picture.reshape(high // _BLOCK, _BLOCK, wide // _BLOCK, _BLOCK).mean((1, 3)).ravel()
+    count, high, wide = pictures.shape
+    parts = pictures.reshape(count, high // _BLOCK, _BLOCK, wide // _BLOCK, _BLOCK)
+    found: Numbers = np.einsum("tyaxb->tyx", parts).ravel() / _BLOCK**2
     return found
 
 

@@ -118,7 +118,7 @@ class Run:
         """The frames. Of a run that did not finish: the clean estimate of its last step."""
         return self._clip(self._bench.model.decode(self.final))
 
-    @property
+    @cached_property
     def final(self) -> Tensor:
         """The latents that the clip is decoded from (1, 16, t, h, w) float32."""
         last = next(iter(deque(self.replay(), maxlen=1)), None)
@@ -258,14 +258,16 @@ def perform(
     fresh: bool = False,
     origin: Mapping[str, Any] | None = None,
     watch: Callable[[Now], object] | None = None,
+    frames: np.ndarray | None = None,
 ) -> Run:
     """Run these settings: compute what the store lacks, decode, write clip and log. Stop (interrupt) keeps finished steps.
 
-    It shows a progress bar, or leaves that to `watch`, which is told what happens. Raises SettingsError for a prompt that the
-    model cannot read, before anything is written; anything else that goes wrong after the log has its row; a
-    KeyboardInterrupt is raised again as one, with the way to go on.
+    It shows a progress bar, or leaves that to `watch`, which is told what happens. `frames` are the decoded clip, where a run
+    with the same steps and the same VAE has made it already. Raises SettingsError for a prompt that the model cannot read,
+    before anything is written; anything else that goes wrong after the log has its row; a KeyboardInterrupt is raised again as
+    one, with the way to go on.
     """
-    events = performing(bench, timeline, fresh=fresh, origin=origin)
+    events = performing(bench, timeline, fresh=fresh, origin=origin, frames=frames)
     told = progress(events, len(timeline), "denoise", lambda now: now.step is not None) if watch is None else events
     try:
         for now in told:
@@ -280,7 +282,12 @@ def perform(
 
 
 def performing(
-    bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None
+    bench: Bench,
+    timeline: Timeline,
+    *,
+    fresh: bool = False,
+    origin: Mapping[str, Any] | None = None,
+    frames: np.ndarray | None = None,
 ) -> Generator[Now]:
     """The same as `perform`, told as it happens, for those who show more than a bar: who closes the generator stops the run."""
     bench.check(timeline)
@@ -291,7 +298,7 @@ def performing(
     meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
     try:
-        yield from _compute(run, row, meter, done, fresh)
+        yield from _compute(run, row, meter, done, fresh, frames)
         _finish(run, row, "done", meter, done)
     except BaseException as error:
         failure = Failure.of(error)
@@ -314,7 +321,7 @@ class _Done:
         self.compiles: dict[str, float] | None = None
 
 
-def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -> Iterator[Now]:
+def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool, frames: np.ndarray | None) -> Iterator[Now]:
     bench, timeline = run._bench, run.timeline
     model = bench.model
     yield Now(run, "load")
@@ -344,7 +351,8 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
         raise SettingsError("the run has no steps")  # settings are checked, so it has
     yield Now(run, "decode")
     with meter.stage("decode"):
-        run.__dict__["clip"] = run._clip(model.decode(run._shown(last)))
+        run.__dict__["final"] = run._shown(last)
+        run.__dict__["clip"] = run._clip(model.decode(run.final) if frames is None else frames)
     yield Now(run, "save")
     with meter.stage("save"):
         write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames, columns=6, height=64), durable=False)

@@ -42,7 +42,8 @@ def draw_sweep_plan(bars: Sequence[Bar]) -> Figure:
     axes.barh(lines, made, 0.7, color="C0")
     for line, bar in enumerate(shown):
         if bar.state != "planned":
-            axes.annotate("done already" if bar.state == "done" else "will not fit", (0, line), (4, 0), **_AT, va="center")
+            told = "done already" if bar.state == "done" else "will not fit"
+            axes.annotate(told, (0, line), (4, 0), textcoords="offset points", fontsize=8, color=GRAY, va="center")
     labels = [bar.label if len(bar.label) <= _LONGEST else f"{bar.label[: _LONGEST - 1]}\u2026" for bar in shown]
     axes.set_yticks(lines, labels, fontsize=8, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
@@ -52,9 +53,6 @@ def draw_sweep_plan(bars: Sequence[Bar]) -> Figure:
     for spine in axes.spines.values():
         spine.set_color(GRAY)
     return figure
-
-
-_AT = {"textcoords": "offset points", "fontsize": 8, "color": GRAY}
 
 
 def sweep_plan_page(
@@ -72,7 +70,9 @@ def sweep_plan_page(
     figure.savefig(drawing, format="svg")
     figure.savefig(picture, format="png", dpi=80, facecolor="white")
     svg = drawing.getvalue()
-    totals = "".join(f"<tr><th style='text-align: left'>{esc(name)}</th><td>{esc(value)}</td></tr>" for name, value in facts.items())
+    totals = "".join(
+        f"<tr><th style='text-align: left'>{esc(name)}</th><td>{esc(value)}</td></tr>" for name, value in facts.items()
+    )
     parts = [
         f"<table>{totals}</table>",
         svg[svg.index("<svg") :],

@@ -1,9 +1,9 @@
 """What a sweep varies: axes with their values, and the points that they span. No torch.
 
-    {"feta.weight": [0, 2, 4], "cfg": [3, 5]}              every value with every other: 6 cells
-    {("cfg", "shift"): [(3, 5), (5, 8)]}                   settings that go together: 2 cells
-    [{"cfg": 3}, {"cfg": 5, "feta.weight": 2}]             cells one by one
-    how="zip"                                              the first value of every axis, the second of every axis ...
+{"feta.weight": [0, 2, 4], "cfg": [3, 5]}              every value with every other: 6 cells
+{("cfg", "shift"): [(3, 5), (5, 8)]}                   settings that go together: 2 cells
+[{"cfg": 3}, {"cfg": 5, "feta.weight": 2}]             cells one by one
+how="zip"                                              the first value of every axis, the second of every axis ...
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_axes(
     prompts: Iterable[str] | None = None,
     how: How = "product",
 ) -> tuple[Axis, ...]:
-    """The axes of a sweep; `seeds` and `prompts` multiply it, whatever `how` says. SettingsError tells all that is wrong at once."""
+    """The axes of a sweep; `seeds` and `prompts` multiply it, whatever `how` says. SettingsError tells all that is wrong."""
     problems: list[str] = []
     if how not in get_args(How):
         problems.append(f"how is {how!r}; it must be one of {', '.join(get_args(How))}.")
@@ -186,7 +186,9 @@ def _zipped(axes: Sequence[Axis], problems: list[str]) -> list[Axis]:
         return []
     if not axes:
         return []
-    points = [{name: value for part in parts for name, value in part.items()} for parts in zip(*(a.points for a in axes), strict=True)]
+    points = [
+        {name: value for part in parts for name, value in part.items()} for parts in zip(*(a.points for a in axes), strict=True)
+    ]
     names = tuple(name for axis in axes for name in axis.names)
     return [Axis(names, tuple(points), listed=any(axis.listed for axis in axes))]
 

@@ -101,7 +101,9 @@ def make_cells(own: Bench, base: Timeline | Mapping[str, Any], axes: Sequence[Ax
                 problems.setdefault(line, []).append(told)
         else:
             same = found.get(cell.key)
-            found[cell.key] = cell if same is None else Cell(cell.key, same.timeline, same.model, same.labels, (*same.places, place))
+            found[cell.key] = (
+                cell if same is None else Cell(cell.key, same.timeline, same.model, same.labels, (*same.places, place))
+            )
     if problems:
         raise SettingsError(_told(problems))
     cells.found = tuple(found.values())
@@ -138,7 +140,8 @@ def _kept(own: Bench, axis: Axis) -> Axis:
     if not set(INPUTS) & set(axis.names):
         return axis
     points = [
-        {name: own.inputs.keep(name, value) if name in INPUTS else value for name, value in point.items()} for point in axis.points
+        {name: own.inputs.keep(name, value) if name in INPUTS else value for name, value in point.items()}
+        for point in axis.points
     ]
     return Axis(axis.names, tuple(points), axis.listed)
 

@@ -14,15 +14,15 @@ from wanlab.sweeps.cells import Cell
 if TYPE_CHECKING:
     from wanlab.sweeps.sweep import Sweep
 
+Names = str | Sequence[str] | None
+
 _ENDED = ("done", "failed", "unfit")
 
 
-def grid(sweep: Sweep, rows: str | None, columns: str | None, live: bool | None) -> Any:
-    """A LiveGrid that fills up while the sweep runs, or a page of what there is; raises SettingsError for rows that are no axis."""
+def grid(sweep: Sweep, rows: Names, columns: Names, live: bool | None) -> Any:
+    """A LiveGrid that fills up while the sweep runs, or a page of what there is; SettingsError for unknown axes."""
     names = [axis.name for axis in sweep.axes]
-    for told, name in (("rows", rows), ("columns", columns)):
-        if name is not None and name not in names:
-            raise SettingsError(f"{told} is {name!r}; this sweep has the axes {', '.join(names)}.")
+    asked_rows, asked_columns = _axes("rows", rows, names), _axes("columns", columns, names)
     if live is None:
         ended = all(sweep.state(cell)[0] in _ENDED for cell in sweep.cells)
         live = not ended and kernel() is not None and importlib.util.find_spec("anywidget") is not None
@@ -33,8 +33,8 @@ def grid(sweep: Sweep, rows: str | None, columns: str | None, live: bool | None)
     asked = {
         "frame_rate": settings.clip.frame_rate,
         "title": settings.prompt if same else "",
-        "rows": rows,
-        "columns": columns,
+        "rows": asked_rows,
+        "columns": asked_columns,
         "notes": sweep.notes,
     }
     if not live:
@@ -46,6 +46,17 @@ def grid(sweep: Sweep, rows: str | None, columns: str | None, live: bool | None)
     found = LiveGrid(shown, axes, **asked)
     sweep._grids.append(found)
     return found
+
+
+def _axes(told: str, given: Names, names: Sequence[str]) -> list[str] | None:
+    """The axes of the rows or columns; None leaves the choice to the grid."""
+    if given is None:
+        return None
+    asked = [given] if isinstance(given, str) else list(given)
+    for name in asked:
+        if name not in names:
+            raise SettingsError(f"{told} is {name!r}; this sweep has the axes {', '.join(names)}.")
+    return asked
 
 
 def tell(sweep: Sweep, cells: Sequence[Cell], state: str = "") -> None:

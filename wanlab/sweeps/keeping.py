@@ -47,7 +47,9 @@ class Kept:
         self.folder = lab / SWEEPS / id
         self.id = id
 
-    def write(self, axes: Sequence[Axis], cells: Sequence[Cell], references: Mapping[str, str], runs: Mapping[str, str]) -> None:
+    def write(
+        self, axes: Sequence[Axis], cells: Sequence[Cell], references: Mapping[str, str], runs: Mapping[str, str]
+    ) -> None:
         """Write down what is asked for, and which run made which cell. Raises FileError."""
         first, model = cells[0].timeline.settings, cells[0].model
         named = {name for axis in axes for name in axis.names}
@@ -70,7 +72,9 @@ class Kept:
             "created": self._created(),
             "settings": first.flat(),
             "model": {name: value for name, value in _plain(model).items() if _counts(name, named)},
-            "axes": [{"names": axis.names, "points": [_json(point) for point in axis.points], "listed": axis.listed} for axis in axes],
+            "axes": [
+                {"names": axis.names, "points": [_json(point) for point in axis.points], "listed": axis.listed} for axis in axes
+            ],
             "cells": entries,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +174,9 @@ def _changes(first: Asked, other: Asked, named: set[str] | None = None) -> dict[
     """What differs, such that `first.but(...)` gives the other one; with `named` only what counts for a model."""
     base, values = _plain(first), _plain(other)
     found = {name: value for name, value in values.items() if name not in base or base[name] != value}
-    off = {group: False for group in switches(type(first)) if getattr(other, group) is None and getattr(first, group) is not None}
+    off = {
+        group: False for group in switches(type(first)) if getattr(other, group) is None and getattr(first, group) is not None
+    }
     return {name: value for name, value in (found | off).items() if named is None or _counts(name, named)}
 
 

@@ -41,13 +41,13 @@ class Made:
                 self._runs.setdefault(key, {})[id] = facts
 
     def best(self, key: str) -> Facts | None:
-        """The run that stands for a cell: a finished one that computed the most, else one that is running, else the last one."""
+        """The run that stands for a cell: of the finished ones that which computed most, else a running one, else the last."""
         runs = list(self._runs.get(key, {}).values())
         done = [facts for facts in runs if facts["status"] == "done"]
         if done:
             return min(reversed(done), key=lambda facts: int(facts.get("steps_reused", 0)))
         running = [facts for facts in runs if facts["status"] == "running"]
-        return (running or runs or [None])[-1]
+        return [None, *(running or runs)][-1]
 
     def _key(self, facts: Facts) -> str | None:
         """The cell that a run is, whatever version wrote it; None for what cannot be one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,9 @@ _STEP_BYTES = 400  # of a stored step beside its velocity: the header with its c
 class PlannedCell:
     """One run of a sweep as it is planned.
 
-    `state` is "done" (the log has it), "planned", or "unfit" (its device has too little memory, so it will not be tried). Calls are
-    passes of the model: with what the sweep shares and the store has, and alone, as if nothing was stored. `seconds` and `gib` are
-    estimates, `nbytes` what it will leave on the disk; `verdict` says whether it fits and what to change.
+    `state` is "done" (the log has it), "planned", or "unfit" (its device has too little memory, so it will not be tried). Calls
+    are passes of the model: with what the sweep shares and the store has, and alone, as if nothing was stored. `seconds` and
+    `gib` are estimates, `nbytes` what it will leave on the disk; `verdict` says whether it fits and what to change.
     """
 
     cell: Cell
@@ -127,7 +127,9 @@ class SweepPlan:
         bars = [Bar(one.cell.label, one.state, one.model_calls, one.calls_alone) for one in self.cells]
         table = self.table().astype(object).map(str)
         rows = [(str(k), list(row)) for k, row in enumerate(table.itertuples(index=False))]
-        return sweep_plan_page(bars, self.facts(), text=repr(self), notes=self.notes, columns=list(table), rows=rows)
+        return sweep_plan_page(
+            bars, self.facts(), text=repr(self), notes=self.notes, columns=[str(name) for name in table], rows=rows
+        )
 
     def facts(self) -> dict[str, str]:
         """The totals in words."""
@@ -188,7 +190,8 @@ def in_order(cells: Cells) -> list[tuple[Bench, list[Cell]]]:
     for bench, group in groups.values():
         ranks: dict[str, int] = {}
         paths = {
-            cell.key: [ranks.setdefault(name, len(ranks)) for name in step_names(bench.model_id, cell.timeline)] for cell in group
+            cell.key: [ranks.setdefault(name, len(ranks)) for name in step_names(bench.model_id, cell.timeline)]
+            for cell in group
         }
         group.sort(key=lambda cell: paths[cell.key])
     return list(groups.values())
@@ -230,10 +233,11 @@ def _nbytes(bench: Bench, run: PlannedRun) -> int:
     settings, (channels, side) = run.timeline.settings, bench.checkpoint.form
     numbers = channels * settings.latent_frames * (settings.height // side) * (settings.width // side)
     size = PRECISIONS[bench.settings.base_precision].itemsize
-    made, part = 0, run
+    made = 0
+    part: PlannedRun | None = run
     while part is not None:
         made += sum(not reused for reused in part.reused)
-        part = part.before  # type: ignore[assignment]
+        part = part.before
     clip = int(_CLIP_BYTES * settings.frames * settings.height * settings.width) if settings.clip.save_output else 0
     return made * (numbers * size + _STEP_BYTES) + clip
 

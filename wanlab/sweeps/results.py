@@ -59,7 +59,9 @@ def pivot(sweep: Sweep, rows: str, columns: str, values: str) -> pandas.DataFram
     found = values if values in table else f"{METRICS}{values}"
     if found not in table:
         near = difflib.get_close_matches(values, [str(name) for name in table], 3, 0.4)
-        raise SettingsError(f"values is {values!r}, which is no column of frame(); did you mean {' or '.join(near) or 'seconds'}?")
+        raise SettingsError(
+            f"values is {values!r}, which is no column of frame(); did you mean {' or '.join(near) or 'seconds'}?"
+        )
     done = table[table["status"] == "done"]
     made = done.pivot_table(index=rows, columns=columns, values=found, aggfunc="mean", sort=False)
     order = {name: list(dict.fromkeys(table[name])) for name in (rows, columns)}
@@ -97,7 +99,7 @@ def _metrics(sweep: Sweep, run: str) -> dict[str, float]:
 
 
 def _value(cell: Cell, name: str) -> Any:
-    """The value of a setting in a cell: a number as it is, of a technique whether it is on, of its settings None where it is off."""
+    """The value of a setting in a cell; of a technique whether it is on, of its settings None where it is off."""
     settings = {Settings: cell.timeline.settings, ModelSettings: cell.model}
     for kind, one in settings.items():
         if name in switches(kind):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from wanlab.failures import Failure
 from wanlab.measuring import measure
+from wanlab.names import digest, step_names
 from wanlab.progress import Tell, bar
 from wanlab.run import Now, Run, perform
-from wanlab.sweeps.cells import Cell
+from wanlab.sweeps.cells import CLIP, Cell
 from wanlab.sweeps.plan import PlannedCell, SweepPlan
 
 if TYPE_CHECKING:
     from wanlab.sweeps.sweep import Sweep
 
 _MOST_REFERENCES = 4  # whose frames are kept in memory
+_MOST_BYTES = 2**28  # of frames that may be wanted again
 
 
 def run_cells(sweep: Sweep, plan: SweepPlan, *, fresh: bool) -> None:
@@ -50,6 +55,7 @@ class _Work:
         self.done, self.finished = 0.0, 0
         self.prepared: set[int] = set()
         self.references: dict[str, Run] = {}
+        self.decoded: dict[str, np.ndarray] = {}  # by the last step and the VAE
 
     def attempt(self, one: PlannedCell, tell: Tell) -> None:
         """Run a cell, if it still has to be run; its failure becomes its state."""
@@ -68,7 +74,7 @@ class _Work:
         failure: Failure | None = None
         try:
             self._prepare(cell)
-            run = perform(sweep._all.bench(cell), cell.timeline, fresh=self.fresh, origin={"sweep": sweep.id}, watch=watch)
+            run = self._perform(cell, watch)
             self._measure(cell, run)
         except Exception as error:
             failure = Failure.of(error)
@@ -78,6 +84,19 @@ class _Work:
                 self._mark_heavier(one)
         sweep._made.look()
         self._passed(cell)
+
+    def _perform(self, cell: Cell, watch: Callable[[Now], object]) -> Run:
+        """The run of a cell. Where it ends as another one did, since only what costs is varied, that one's frames are taken."""
+        bench = self.sweep._all.bench(cell)
+        clip = {name: value for name, value in cell.model.flat().items() if name in CLIP}
+        key = digest(step_names(bench.model_id, cell.timeline)[-1], clip)
+        frames = None if self.fresh else self.decoded.get(key)
+        origin = {"sweep": self.sweep.id}
+        run = perform(bench, cell.timeline, fresh=self.fresh, origin=origin, watch=watch, frames=frames)
+        self.decoded[key] = run.clip.frames
+        while sum(each.nbytes for each in self.decoded.values()) > _MOST_BYTES:
+            self.decoded.pop(next(iter(self.decoded)))
+        return run
 
     def _needed(self, cell: Cell) -> bool:
         """Whether nobody has run the cell meanwhile, or is about to, and it was not found too large."""
@@ -93,7 +112,7 @@ class _Work:
         self.tell_grids(cell)
 
     def _prepare(self, cell: Cell) -> None:
-        """Let go of other models; before the first run of a model embed all texts of its runs, so that its encoder loads once."""
+        """Let go of other models; before the first run of a model embed the texts of all, so that its encoder loads once."""
         sweep = self.sweep
         bench = sweep._all.bench(cell)
         sweep._all.benches.alone(bench)
@@ -108,8 +127,8 @@ class _Work:
         for one in self.plan.planned:
             computes = one.steps > one.steps_reused
             if one.gib >= failed.gib and computes and self.sweep.state(one.cell)[0] in ("waiting", "stopped"):
-                reason = f"{failed.cell.label} ran out of memory, and this takes {one.gib:.2f} GiB by plan, that one {failed.gib:.2f}"
-                self.sweep._troubles[one.cell.key] = ("unfit", f"{reason}.")
+                compared = f"this takes {one.gib:.2f} GiB by plan, that one {failed.gib:.2f}"
+                self.sweep._troubles[one.cell.key] = ("unfit", f"{failed.cell.label} ran out of memory, and {compared}.")
 
     def _measure(self, cell: Cell, run: Run) -> None:
         """Measure a run against its reference, if that is there."""

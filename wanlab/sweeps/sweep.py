@@ -28,20 +28,29 @@ from wanlab.timeline import Timeline
 if TYPE_CHECKING:
     import pandas
 
+Names = str | Sequence[str] | None
 Base = Run | Settings | str | Mapping[str, Any] | None
 
 
 class Sweep:
     """Many runs that differ in a few settings: `lab.sweep` makes one.
 
-    `plan()` says what it will do, `run()` does it, or goes on with it; `frame()`, `means()` and `pivot()` read it, `grid()` shows it,
-    and `open(cell)` gives one of its runs. What was run is found in the log, so the same sweep may be made again anywhere.
+    `plan()` says what it will do, `run()` does it, or goes on with it; `frame()`, `means()` and `pivot()` read it, `grid()`
+    shows it, and `open(cell)` gives one of its runs. What was run is found in the log, so the same sweep may be made again
+    anywhere.
     """
 
     def __init__(self, cells: Cells, references: Mapping[str, Cell], reference: Run | None = None, id: str = "") -> None:
         self.cells, self.axes = cells.found, cells.axes
         self.notes = tuple(cells.notes)
-        self.id = id or digest([cell.key for cell in self.cells], [(axis.names, axis.labels) for axis in self.axes], _told(self.cells, references, reference))[:12]
+        self.id = (
+            id
+            or digest(
+                [cell.key for cell in self.cells],
+                [(axis.names, axis.labels) for axis in self.axes],
+                _told(self.cells, references, reference),
+            )[:12]
+        )
         own = cells.benches.own
         self._all, self._references, self._reference = cells, references, reference
         self._kept = Kept(own.folder, self.id)
@@ -62,7 +71,8 @@ class Sweep:
         """Run the cells that are not done, and measure them. Interrupting keeps all that is finished; the same call goes on.
 
         A run that fails is a row with its reason, and the others go on; cells that would not fit are left out. `fresh` computes
-        everything again, also what is stored, as one does to compare seconds and memory. Raises KeyboardInterrupt when it is stopped.
+        everything again, also what is stored, as one does to compare seconds and memory. Raises KeyboardInterrupt when it is
+        stopped.
         """
         run_cells(self, self.plan(fresh=fresh), fresh=fresh)
         return self
@@ -78,7 +88,7 @@ class Sweep:
         return run
 
     def frame(self) -> pandas.DataFrame:
-        """A row a cell: the settings that are varied, then status, run, seconds, calls, metrics (`metrics.*`) and the problem, if any.
+        """A row a cell: the varied settings, then status, run, seconds, calls, metrics (`metrics.*`) and the problem, if any.
 
         Columns have the names of the log's. Of runs that shared steps `seconds` are of what they computed themselves.
         """
@@ -86,14 +96,14 @@ class Sweep:
         return results.frame(self)
 
     def means(self, over: str = "seed") -> pandas.DataFrame:
-        """Means of all numbers over the values of one axis, with their spread (`.std`, of n - 1) and how many there were (`n`)."""
+        """Means of all numbers over the values of one axis, with their spread (`.std`, of n - 1) and their count `n`."""
         return results.means(self, over)
 
     def pivot(self, rows: str, columns: str, values: str) -> pandas.DataFrame:
         """A table of one number over two of the settings; the mean over all others. `values` may leave `metrics.` out."""
         return results.pivot(self, rows, columns, values)
 
-    def grid(self, rows: str | None = None, columns: str | None = None, *, live: bool | None = None) -> Any:
+    def grid(self, rows: Names = None, columns: Names = None, *, live: bool | None = None) -> Any:
         """A table of clips: while the sweep is not finished a widget that fills up as it runs, else a page.
 
         `rows` and `columns` are axes; they can be chosen in the grid too. `live` says which of the two it shall be.
@@ -181,8 +191,8 @@ def _told(cells: Sequence[Cell], references: Mapping[str, Cell], reference: Run 
 def begin_sweep(own: Bench, base: Base, axes: Sequence[Axis], reference: Run | Mapping[str, Any] | None = None) -> Sweep:
     """The sweep of these axes around `base`: a run (with its forks), settings, a prompt, or changes of the usual settings.
 
-    `reference` is what clips are measured against: a run, or changes of the base; without it the base itself with the seed and the
-    prompt of the cell. Raises SettingsError with all that is wrong.
+    `reference` is what clips are measured against: a run, or changes of the base; without it the base itself with the seed and
+    the prompt of the cell. Raises SettingsError with all that is wrong.
     """
     start = _start(base)
     cells = make_cells(own, start, axes)
@@ -255,7 +265,7 @@ def _references(cells: Cells, start: Timeline | Mapping[str, Any], changes: Mapp
 
 
 def list_sweeps(lab: Path) -> pandas.DataFrame:
-    """A row a sweep, indexed by id, the newest last: when it was begun, its axes, how many cells, and the prompt of the first."""
+    """A row a sweep, indexed by id, the newest last: when it was begun, its axes, its cells, and the first prompt."""
     import pandas
 
     rows = {}

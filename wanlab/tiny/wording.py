@@ -54,7 +54,7 @@ def asked(prompt: str) -> dict[str, str]:
 
 
 def prompt_score(frames: NDArray[np.uint8], prompt: str) -> float | None:
-    """Which part of what the prompt asks for the judge sees in the clip, from 0 to 1; None if it asks for nothing that is known.
+    """Which part of what a prompt asks for the judge sees in the clip, from 0 to 1; None if it asks for nothing known.
 
     Of clips that are too short to tell a motion it is not asked.
     """
