@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wanlab.bench import Bench
+from wanlab.cost.estimate import Estimate
+from wanlab.cost.request import Pass
 from wanlab.names import step_names
 from wanlab.plans import PlannedRun
+from wanlab.settings import Settings
 from wanlab.show import Page
+from wanlab.show.stills import plural
 from wanlab.sweeps.cells import Cell, Cells
 from wanlab.weights.dtypes import PRECISIONS
 
@@ -133,16 +137,16 @@ class SweepPlan:
 
     def facts(self) -> dict[str, str]:
         """The totals in words."""
-        calls = f"{self.fewest_calls} to {self.model_calls}" if self.fewest_calls != self.model_calls else f"{self.model_calls}"
+        certain = self.fewest_calls == self.model_calls
         found = {
             "runs": str(len(self.planned)),
             "already done": str(len(self.done)),
+            "will not fit": str(len(self.unfit)),
             "model loads": str(self.model_loads),
-            "model calls": calls,
+            "model calls": str(self.model_calls) if certain else f"{self.fewest_calls} to {self.model_calls}",
             "calls saved": f"{self.calls_saved} of {self.calls_alone}",
             "seconds": f"about {self.seconds:.3g}",
             "disk": _size(self.disk_gib),
-            "will not fit": str(len(self.unfit)),
         }
         return {name: value for name, value in found.items() if value != "0" or name not in ("already done", "will not fit")}
 
@@ -151,10 +155,17 @@ class SweepPlan:
         return self.page().to_html(path)
 
     def __repr__(self) -> str:
-        told = [f"{value} {name}" if value[0].isdigit() else f"{name} {value}" for name, value in self.facts().items()]
+        told = [plural(len(self.planned), "run")]
+        told += [f"{len(self.done)} already done"] * bool(self.done)
+        if self.planned:
+            facts = self.facts()
+            told += [
+                plural(self.model_loads, "model load"),
+                f"{facts['model calls']} model calls, {facts['calls saved']} saved",
+            ]
+            told += [f"{facts['seconds']} s", f"{facts['disk']}"]
         if self.unfit:
-            first = self.unfit[0]
-            told.append(f"first that does not fit: {first.cell.label} ({first.verdict})")
+            told.append(f"{len(self.unfit)} will not fit, the first: {self.unfit[0].cell.label} ({self.unfit[0].verdict})")
         return f"SweepPlan({', '.join(told)})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -170,8 +181,9 @@ def plan_cells(cells: Cells, done: set[str], *, fresh: bool = False) -> SweepPla
     found: list[PlannedCell] = []
     loads: set[int] = set()
     for bench, group in in_order(cells):
+        estimates = _Estimates(bench)
         for cell in group:
-            one = _done(cell) if cell.key in done else _planned(bench, cell, known, fresh)
+            one = _done(cell) if cell.key in done else _planned(estimates, cell, known, fresh)
             if one.state == "planned" and one.steps > one.steps_reused and "_loaded" not in bench.model.__dict__:
                 loads.add(id(bench))
             found.append(one)
@@ -202,16 +214,29 @@ def _done(cell: Cell) -> PlannedCell:
     return PlannedCell(cell, "done", steps, steps, 0, 0, 0, 0.0, 0.0, 0, "", {})
 
 
-def _planned(bench: Bench, cell: Cell, known: set[str], fresh: bool) -> PlannedCell:
-    alone = bench.planned(cell.timeline, {}, set(), fresh=True)
-    after = set(known)
-    run = alone if fresh else bench.planned(cell.timeline, {}, after)
-    assert alone.estimate is not None
-    assert run.estimate is not None
-    computes = not all(run.reused)
-    state = "unfit" if alone.estimate.fits is False and computes else "planned"
-    if state == "planned":
-        known |= after
+class _Estimates:
+    """Bytes and seconds of runs on a bench. What differs in the seed or the words takes the same, and is asked once."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._known: dict[tuple[Settings, frozenset[tuple[Pass, int]]], Estimate] = {}
+
+    def of(self, run: PlannedRun) -> Estimate:
+        """The estimate of a planned run."""
+        alike = run.timeline.settings.model_copy(update={"seed": 0, "prompt": "", "negative_prompt": ""})
+        asked = alike, frozenset(run.passes_by_size.items())
+        if asked not in self._known:
+            self._known[asked] = self.bench.estimate(run)
+        return self._known[asked]
+
+
+def _planned(estimates: _Estimates, cell: Cell, known: set[str], fresh: bool) -> PlannedCell:
+    bench = estimates.bench
+    alone = bench.outlined(cell.timeline, set(), fresh=True)
+    by_itself = estimates.of(alone)
+    here = set(known) if by_itself.fits is False else known  # what is not run leaves nothing to others
+    run = alone if fresh else bench.outlined(cell.timeline, here)
+    state = "unfit" if by_itself.fits is False and not all(run.reused) else "planned"
     return PlannedCell(
         cell,
         state,
@@ -220,11 +245,11 @@ def _planned(bench: Bench, cell: Cell, known: set[str], fresh: bool) -> PlannedC
         model_calls=run.model_calls,
         fewest_calls=run.fewest_calls,
         calls_alone=alone.model_calls,
-        seconds=run.estimate.total_seconds,
-        gib=alone.estimate.peak_gib,
+        seconds=estimates.of(run).total_seconds,
+        gib=by_itself.peak_gib,
         nbytes=_nbytes(bench, run),
-        verdict=alone.estimate.verdict,
-        smallest_change=alone.estimate.smallest_change,
+        verdict=by_itself.verdict,
+        smallest_change=by_itself.smallest_change,
     )
 
 

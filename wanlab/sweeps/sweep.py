@@ -42,7 +42,7 @@ class Sweep:
 
     def __init__(self, cells: Cells, references: Mapping[str, Cell], reference: Run | None = None, id: str = "") -> None:
         self.cells, self.axes = cells.found, cells.axes
-        self.notes = tuple(cells.notes)
+        self.notes = (*cells.notes, *_unmeasured(cells, references))
         self.id = (
             id
             or digest(
@@ -179,6 +179,15 @@ class Sweep:
         """Write the sweep down with the runs that are known."""
         runs = {cell.key: str(facts["id"]) for cell in self.cells if (facts := self._made.best(cell.key))}
         self._kept.write(self.axes, self.cells, _told(self.cells, self._references, self._reference), runs)
+
+
+def _unmeasured(cells: Cells, references: Mapping[str, Cell]) -> list[str]:
+    """A sentence if what the cells are to be measured against is not among them, so that it may not be there."""
+    own = {cell.key for cell in cells.found}
+    outside = [aim for aim in references.values() if aim.key not in own]
+    if not outside or len(outside) < len(references):
+        return []
+    return ["The base is no cell of the sweep: psnr, ssim and latent_error are measured where the lab has a run of it."]
 
 
 def _told(cells: Sequence[Cell], references: Mapping[str, Cell], reference: Run | None) -> dict[str, str]:
