@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from wanlab.bench import Bench
 from wanlab.cost.estimate import Estimate
-from wanlab.cost.request import Pass
-from wanlab.names import step_names
+from wanlab.names import digest, step_names
 from wanlab.plans import PlannedRun
-from wanlab.settings import Settings
 from wanlab.show import Page
 from wanlab.show.stills import plural
 from wanlab.sweeps.cells import Cell, Cells
@@ -219,12 +217,12 @@ class _Estimates:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._known: dict[tuple[Settings, frozenset[tuple[Pass, int]]], Estimate] = {}
+        self._known: dict[str, Estimate] = {}
 
     def of(self, run: PlannedRun) -> Estimate:
         """The estimate of a planned run."""
-        alike = run.timeline.settings.model_copy(update={"seed": 0, "prompt": "", "negative_prompt": ""})
-        asked = alike, frozenset(run.passes_by_size.items())
+        alike = {**run.timeline.settings.flat(), "seed": 0, "prompt": "", "negative_prompt": ""}
+        asked = digest(alike, sorted((one.frames, one.batch, count) for one, count in run.passes_by_size.items()))
         if asked not in self._known:
             self._known[asked] = self.bench.estimate(run)
         return self._known[asked]
