@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 MOST_BARS = 60  # more are told in the table
 _LINE = 0.22  # inches
-_LONGEST = 60  # letters
+_LONGEST = 60  # letters of all labels of a run
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A run: its label, "planned", "done" or "unfit", the calls that it makes, and those it would make by itself."""
+    """A run: its labels by axis, "planned", "done" or "unfit", the calls it makes, and those it would make by itself."""
 
-    label: str
+    labels: Mapping[str, str]
     state: str
     calls: int
     alone: int
@@ -44,15 +44,21 @@ def draw_sweep_plan(bars: Sequence[Bar]) -> Figure:
         if bar.state != "planned":
             told = "done already" if bar.state == "done" else "will not fit"
             axes.annotate(told, (0, line), (4, 0), textcoords="offset points", fontsize=8, color=GRAY, va="center")
-    labels = [bar.label if len(bar.label) <= _LONGEST else f"{bar.label[: _LONGEST - 1]}\u2026" for bar in shown]
-    axes.set_yticks(lines, labels, fontsize=8, parse_math=False)
+    axes.set_yticks(lines, [_short(bar.labels) for bar in shown], fontsize=8, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("calls of the model: filled those that are made, hollow those that are shared", color=GRAY, fontsize=9)
+    axes.set_xlabel("calls of the model (filled: made, hollow: shared)", color=GRAY, fontsize=9)
     axes.set_facecolor("none")
     axes.tick_params(colors=GRAY)
     for spine in axes.spines.values():
         spine.set_color(GRAY)
     return figure
+
+
+def _short(labels: Mapping[str, str]) -> str:
+    """All labels in a line: each has its part of it, so that a long prompt hides no seed. A group's name is left out."""
+    each = max(8, _LONGEST // max(1, len(labels)))
+    parts = [f"{name.split('.')[-1]} {label}" for name, label in labels.items()]
+    return ", ".join(part if len(part) <= each else f"{part[: each - 1]}\u2026" for part in parts)
 
 
 def sweep_plan_page(
@@ -75,7 +81,7 @@ def sweep_plan_page(
     )
     parts = [
         f"<table>{totals}</table>",
-        svg[svg.index("<svg") :],
+        svg[svg.index("<svg") :].replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1),
         *(f"<p>{esc(note)}</p>" for note in notes),
         f"<p>{len(bars) - MOST_BARS} more in the table.</p>" if len(bars) > MOST_BARS else "",
         table_html(rows, columns, folded="every run, in this order"),

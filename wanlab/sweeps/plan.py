@@ -126,7 +126,7 @@ class SweepPlan:
         """The totals, a drawing of what each run computes and shares, and the table."""
         from wanlab.show.sweep_plan import Bar, sweep_plan_page
 
-        bars = [Bar(one.cell.label, one.state, one.model_calls, one.calls_alone) for one in self.cells]
+        bars = [Bar(one.cell.labels, one.state, one.model_calls, one.calls_alone) for one in self.cells]
         table = self.table().astype(object).map(str)
         rows = [(str(k), list(row)) for k, row in enumerate(table.itertuples(index=False))]
         return sweep_plan_page(
