@@ -56,8 +56,11 @@ def draw_sweep_plan(bars: Sequence[Bar]) -> Figure:
 
 def _short(labels: Mapping[str, str]) -> str:
     """All labels in a line: each has its part of it, so that a long prompt hides no seed. A group's name is left out."""
-    each = max(8, _LONGEST // max(1, len(labels)))
     parts = [f"{name.split('.')[-1]} {label}" for name, label in labels.items()]
+    each, left = _LONGEST, _LONGEST
+    for told, part in enumerate(sorted(parts, key=len)):  # what short ones leave is for the long ones
+        each = max(8, left // (len(parts) - told))
+        left -= min(len(part), each)
     return ", ".join(part if len(part) <= each else f"{part[: each - 1]}\u2026" for part in parts)
 
 
