@@ -33,7 +33,7 @@ LAYERS = (
     ("settings",),
     ("timeline", "skips", "sections", "values"),
     ("outline", "names", "knobs", "containers", "table", "annotations"),
-    ("log", "clip", "show"),
+    ("log", "clip", "show", "metrics"),
     ("quantize",),
     ("weights",),
     ("cost",),
@@ -48,8 +48,10 @@ LAYERS = (
     ("planning",),
     ("bench",),
     ("run",),
-    ("comparing",),
+    ("comparing", "measuring"),
+    ("sweeps",),
     ("lab",),
+    ("sweeps.command",),
     ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image", "tiny.lora_training"),
     ("tiny.lora_steps", "tiny.lora_style"),
     ("tiny.train",),
@@ -91,11 +93,24 @@ WITH_TORCH = (
     "bench",
     "run",
     "comparing",
+    "measuring",
+    "sweeps",
     "lab",
     "tiny",
 )
 # Modules and packages that need no torch themselves, in packages that do; the module tiny is wanlab.tiny_path.
-TORCH_FREE_OF_THESE = ("tiny", "tiny.train", "quantize", "quantize.kinds", "quantize.drawing", "placement", "placement.spread")
+TORCH_FREE_OF_THESE = (
+    "tiny",
+    "tiny.train",
+    "tiny.wording",
+    "sweeps",
+    "sweeps.axes",
+    "quantize",
+    "quantize.kinds",
+    "quantize.drawing",
+    "placement",
+    "placement.spread",
+)
 
 IMPORT_NAMES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
 USED_BY_OTHERS = {"ftfy"}  # diffusers imports it if it is there

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab
     from wanlab.log import RunLog
+    from wanlab.measuring import measure
     from wanlab.planning import dry_run, plan
     from wanlab.plans import Plan
     from wanlab.run import Run
     from wanlab.settings import ClipSettings, ModelSettings, Settings
+    from wanlab.sweeps.sweep import Sweep
     from wanlab.tiny import tiny_path
     from wanlab.weights.inspection import inspect_checkpoint
 
@@ -38,11 +40,13 @@ _HOMES = {
     "RunLog": "log",
     "Settings": "settings",
     "SettingsError": "errors",
+    "Sweep": "sweeps.sweep",
     "WanlabError": "errors",
     "compare": "comparing",
     "dry_run": "planning",
     "inspect_checkpoint": "weights.inspection",
     "join": "comparing",
+    "measure": "measuring",
     "plan": "planning",
     "read_settings": "clip",
     "tiny_path": "tiny",
@@ -60,11 +64,13 @@ __all__ = [
     "RunLog",
     "Settings",
     "SettingsError",
+    "Sweep",
     "WanlabError",
     "compare",
     "dry_run",
     "inspect_checkpoint",
     "join",
+    "measure",
     "plan",
     "read_settings",
     "show",

@@ -1,4 +1,7 @@
-"""The command line: `wanlab run`, `plan`, `models`, `inspect`, `log`, `trim`, `settings`. Heavy things load when needed."""
+"""The command line: `wanlab run`, `sweep`, `plan`, `models`, `inspect`, `log`, `trim`, `settings`.
+
+Heavy things load when they are needed.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from wanlab.errors import FileError, SettingsError, WanlabError
 from wanlab.knobs import LAB_FOLDER, add_flags, add_model_flags, changes_from, settings_markdown, settings_text
 from wanlab.settings import ModelSettings, Settings, check_name, declared
+from wanlab.sweeps.command import add_sweep, run_sweep
 
 if TYPE_CHECKING:
     import pandas
@@ -106,6 +110,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     add_flags(run)
     run.set_defaults(do=_run)
 
+    add_sweep(commands, [lab]).set_defaults(do=_sweep)
+
     plan = commands.add_parser(
         "plan",
         help="say what a run would do and take on any model, without its files",
@@ -169,6 +175,18 @@ def _run(given: argparse.Namespace) -> None:
         return
     run = lab.run(settings, fresh=given.fresh)
     _report(run, None if given.out is None else run.clip.save(given.out))
+
+
+def _sweep(given: argparse.Namespace) -> None:
+    def table(frame: pandas.DataFrame) -> None:
+        columns = [str(name) for name in frame]
+        _print_table(columns, _rows(frame, columns))
+
+    def csv_of(frame: pandas.DataFrame) -> None:
+        columns = [str(name) for name in frame]
+        _print_csv(columns, _rows(frame, columns))
+
+    run_sweep(given, table, csv_of, lambda line: print(_plain(line), file=sys.stderr if given.csv else sys.stdout))
 
 
 def _plan(given: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from wanlab.checks import check
 from wanlab.cost.calibrate import calibrate, calibrated
-from wanlab.cost.estimate import estimate
+from wanlab.cost.estimate import Estimate, estimate
 from wanlab.cost.fits import auto_placement, relief, told
 from wanlab.cost.request import Request
 from wanlab.cost.seconds import Calibration
@@ -50,6 +50,13 @@ class Bench:
         self.model.check_loader()
         for lora in self.settings.loras:
             _warn_of_misuse(lora.file, timeline.settings)
+
+    def check_texts(self, timeline: Timeline) -> None:
+        """Raise SettingsError for a text that is longer than the model reads; this needs its tokenizer."""
+        for at in (0, *(start for start, _ in timeline.forks)):
+            settings = timeline.at(at)
+            for text in settings.texts:
+                self.model.check(text, "negative_prompt" if text == settings.negative_prompt else "prompt")
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
@@ -93,7 +100,11 @@ class Bench:
         return {"frames": len(array)}
 
     def planned(
-        self, timeline: Timeline, changes: Mapping[str, Any], known: set[str], placed: Mapping[str, Any] | None = None
+        self,
+        timeline: Timeline,
+        changes: Mapping[str, Any],
+        known: set[str],
+        placed: Mapping[str, Any] | None = None,
     ) -> PlannedRun:
         """The plan of a run after those that made the steps in `known`, with its bytes and seconds.
 
@@ -101,7 +112,19 @@ class Bench:
         """
         settings = self.settings.but(placed or {})
         facts = checkpoint.facts_of(self.checkpoint, settings) if placed else self.facts
-        run = planned(facts, timeline, changes, self.store.__contains__, known)
+        return self._estimated(planned(facts, timeline, changes, self.store.__contains__, known), settings)
+
+    def outlined(self, timeline: Timeline, known: set[str], *, fresh: bool = False) -> PlannedRun:
+        """The plan of a run without its bytes and seconds; `fresh` passes over what is stored."""
+        return planned(self.facts, timeline, {}, (lambda _: False) if fresh else self.store.__contains__, known)
+
+    def estimate(self, run: PlannedRun) -> Estimate:
+        """Bytes and seconds of a planned run on this model, as it is placed here."""
+        found = self._estimated(run, self.settings).estimate
+        assert found is not None
+        return found
+
+    def _estimated(self, run: PlannedRun, settings: ModelSettings) -> PlannedRun:
         return estimated(run, self.checkpoint, self._sized(settings), lambda request: calibrated(request, self.folder))
 
     def _sized(self, settings: ModelSettings) -> ModelSettings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import wraps
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,8 @@ from wanlab.planning import divided
 from wanlab.plans import Plan
 from wanlab.run import Run, perform, timeline_of
 from wanlab.settings import INPUTS, ModelSettings, Settings, declared
+from wanlab.sweeps.axes import How, read_axes
+from wanlab.sweeps.sweep import Sweep, begin_sweep, list_sweeps, open_sweep
 from wanlab.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -125,6 +127,34 @@ class Lab:
             # Placed otherwise, a run is planned by itself, though its steps are the same: what counts is what it takes.
             runs.append(bench.planned(timeline, _told(variant), set() if placed else known, placed))
         return Plan(tuple(runs))
+
+    def sweep(
+        self,
+        base: Run | Settings | str | Mapping[str, Any] | None,
+        axes: Mapping[Any, Iterable[Any]] | Sequence[Mapping[str, Any]],
+        seeds: Iterable[int] | None = None,
+        prompts: Iterable[str] | None = None,
+        *,
+        how: How = "product",
+        reference: Run | Mapping[str, Any] | None = None,
+    ) -> Sweep:
+        """Many runs that differ in a few settings: `.plan()` them, `.run()` them, read `.frame()` and look at `.grid()`.
+
+        `base` is a run, settings, a prompt or a mapping of changes; `axes` names settings, of the run or of the model, with
+        their values: `{"feta.weight": [0, 2, 4], "cfg": [3, 5]}`. A key may name several settings that go together (`"cfg,
+        shift": [(3, 5), (5, 8)]`), and a list of mappings gives the cells one by one. `how` is "product" or "zip"; `seeds` and
+        `prompts` multiply it in any case. Clips are measured against `reference`, a run or changes of the base; if nothing is
+        said, against the base. All that is wrong is told at once, as SettingsError, before anything is run.
+        """
+        return begin_sweep(self._bench, base, read_axes(axes, seeds, prompts, how), reference)
+
+    def sweeps(self) -> pandas.DataFrame:
+        """The sweeps that were run in this folder, a row each; `open_sweep` opens one by its id."""
+        return list_sweeps(self.folder)
+
+    def open_sweep(self, id: str) -> Sweep:
+        """A sweep of this folder by its id, as it was asked for, also from another kernel: to look at it, or to go on."""
+        return open_sweep(self._bench, id)
 
     def calibrate(self, prompt: str | Settings | None = None, **settings: Any) -> Calibration:
         """Measure one block of the model, with random weights, at the size of such a run: plans then tell true seconds.

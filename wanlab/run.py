@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -116,10 +116,15 @@ class Run:
     @cached_property
     def clip(self) -> Clip:
         """The frames. Of a run that did not finish: the clean estimate of its last step."""
+        return self._clip(self._bench.model.decode(self.final))
+
+    @cached_property
+    def final(self) -> Tensor:
+        """The latents that the clip is decoded from (1, 16, t, h, w) float32."""
         last = next(iter(deque(self.replay(), maxlen=1)), None)
         if last is None:
             raise SettingsError(f"Run {self.id} was {self.status} before its first step and has no clip; run it again.")
-        return self._clip(self._bench.model.decode(self._shown(last)))
+        return self._shown(last)
 
     def _shown(self, last: Step) -> Tensor:
         """The latents to decode, after the last step: those left, or while there is noise in them the clean estimate."""
@@ -246,16 +251,29 @@ class Now:
     step: Step | None = None
 
 
-def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None) -> Run:
+def perform(
+    bench: Bench,
+    timeline: Timeline,
+    *,
+    fresh: bool = False,
+    origin: Mapping[str, Any] | None = None,
+    watch: Callable[[Now], object] | None = None,
+    frames: np.ndarray | None = None,
+) -> Run:
     """Run these settings: compute what the store lacks, decode, write clip and log. Stop (interrupt) keeps finished steps.
 
-    Raises SettingsError for a prompt that the model cannot read, before anything is written; anything else that goes wrong
-    after the log has its row; a KeyboardInterrupt is raised again as one, with the way to go on.
+    It shows a progress bar, or leaves that to `watch`, which is told what happens. `frames` are the decoded clip, where a run
+    with the same steps and the same VAE has made it already. Raises SettingsError for a prompt that the model cannot read,
+    before anything is written; anything else that goes wrong after the log has its row; a KeyboardInterrupt is raised again as
+    one, with the way to go on.
     """
-    events = performing(bench, timeline, fresh=fresh, origin=origin)
+    events = performing(bench, timeline, fresh=fresh, origin=origin, frames=frames)
+    told = progress(events, len(timeline), "denoise", lambda now: now.step is not None) if watch is None else events
     try:
-        for now in progress(events, len(timeline), "denoise", lambda now: now.step is not None):
+        for now in told:
             run = now.run
+            if watch is not None:
+                watch(now)
         return run
     except BaseException as error:
         problem = error
@@ -264,20 +282,23 @@ def perform(bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Ma
 
 
 def performing(
-    bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None
+    bench: Bench,
+    timeline: Timeline,
+    *,
+    fresh: bool = False,
+    origin: Mapping[str, Any] | None = None,
+    frames: np.ndarray | None = None,
 ) -> Generator[Now]:
     """The same as `perform`, told as it happens, for those who show more than a bar: who closes the generator stops the run."""
     bench.check(timeline)
-    for at in (0, *(start for start, _ in timeline.forks)):
-        for text in _texts(timeline.at(at)):
-            bench.model.check(text, "negative_prompt" if text == timeline.at(at).negative_prompt else "prompt")
+    bench.check_texts(timeline)
     bench.place(timeline)
     row = bench.log.start(_facts(bench, timeline, origin or {}))
     failure: Failure | None = None
     meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
     try:
-        yield from _compute(run, row, meter, done, fresh)
+        yield from _compute(run, row, meter, done, fresh, frames)
         _finish(run, row, "done", meter, done)
     except BaseException as error:
         failure = Failure.of(error)
@@ -300,7 +321,7 @@ class _Done:
         self.compiles: dict[str, float] | None = None
 
 
-def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -> Iterator[Now]:
+def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool, frames: np.ndarray | None) -> Iterator[Now]:
     bench, timeline = run._bench, run.timeline
     model = bench.model
     yield Now(run, "load")
@@ -310,7 +331,7 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
             model.load()  # now, so that no step's seconds include it
     yield Now(run, "encode")
     with meter.stage("encode"):
-        model.text.prepare([text for k in missing for text in _texts(timeline.at(k))])
+        model.text.prepare([text for k in missing for text in timeline.at(k).texts])
     last: Step | None = None
     before = model.compiles
     yield Now(run, "denoise")
@@ -330,7 +351,8 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool) -
         raise SettingsError("the run has no steps")  # settings are checked, so it has
     yield Now(run, "decode")
     with meter.stage("decode"):
-        run.__dict__["clip"] = run._clip(model.decode(run._shown(last)))
+        run.__dict__["final"] = run._shown(last)
+        run.__dict__["clip"] = run._clip(model.decode(run.final) if frames is None else frames)
     yield Now(run, "save")
     with meter.stage("save"):
         write_whole(run.folder / "preview.png", contact_sheet(run.clip.frames, columns=6, height=64), durable=False)
@@ -395,12 +417,6 @@ def _version(package: str) -> str | None:
 
 def _device(name: str) -> str:
     return torch.cuda.get_device_name(name) if torch.device(name).type == "cuda" else name
-
-
-def _texts(settings: Settings) -> list[str]:
-    """What the text encoder reads for a step with these settings."""
-    negative = settings.cfg != 1 or settings.nag
-    return [*settings.sections, settings.negative_prompt] if negative else settings.sections
 
 
 def _notable(timeline: Timeline) -> dict[str, Any]:

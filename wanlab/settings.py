@@ -453,6 +453,12 @@ class Settings(Asked):
         return [part.strip() for part in self.prompt.split("|")]
 
     @property
+    def texts(self) -> list[str]:
+        """What the text encoder reads for a step with these settings: the negative prompt only where a branch needs it."""
+        negative = self.cfg != 1 or self.nag
+        return [*self.sections, self.negative_prompt] if negative else self.sections
+
+    @property
     def latent_frames(self) -> int:
         """Latent frames: the first stands for one frame, each further one for four."""
         return groups.latent(self.frames)

@@ -17,6 +17,8 @@ from itertools import accumulate, product
 import torch
 from torch import Tensor
 
+from wanlab.tiny.wording import MOTIONS as MOTIONS
+
 SHAPES = ("circle", "square", "triangle", "star")
 COLORS = {
     "red": (225, 45, 45),
@@ -39,19 +41,6 @@ BACKGROUNDS = {
     "yellow": (235, 210, 110),
     "pink": (240, 165, 195),
     "purple": (135, 95, 170),
-}
-# The first phrase of each motion is the canonical one.
-MOTIONS = {
-    "left": ("moves left", "moving to the left", "slides left"),
-    "right": ("moves right", "moving to the right", "slides right"),
-    "up": ("moves up", "moving up", "rises"),
-    "down": ("moves down", "moving down", "falls"),
-    "bounce": ("bounces", "bouncing up and down", "is bouncing"),
-    "grow": ("grows", "growing bigger", "gets bigger"),
-    "shrink": ("shrinks", "shrinking", "gets smaller"),
-    "spin": ("spins", "spinning", "rotates"),
-    "orbit": ("moves in a circle", "moving in a circle", "orbits"),
-    "still": ("stays still", "standing still", "does not move"),
 }
 # Radius as a fraction of the side of the picture.
 SIZES = {"": (0.155, 0.19), "small": (0.11, 0.135), "big": (0.215, 0.245)}

@@ -46,6 +46,7 @@ MAJORITY = 0.75  # share of the frames that must agree on shape and colour
 
 _RAYS = 60  # divisible by the 3, 4 and 5 corners
 _CORNERS = {"square": 4, "triangle": 3, "star": 5}
+SHAPES = ("circle", *_CORNERS)
 _SHADOW = (0.66, 1.05)  # how dark and light the background may be, as a factor
 _SHADING = (-40.0, 40.0)  # and the object, in levels of 0..255
 _CONTRAST = 40.0  # levels; the closest pair of colours is 80 apart
