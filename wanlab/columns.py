@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from wanlab.declare import Setting
-from wanlab.settings import ModelSettings, declared
+from wanlab.declare import Setting, switches
+from wanlab.settings import ModelSettings, Settings, declared
 from wanlab.table import columns_of
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -47,18 +47,18 @@ def described(rows: Rows) -> list[Column]:
 
 def chosen_columns(rows: Rows) -> list[str]:
     """The columns that a table begins with: how the runs went, and which of their settings differ."""
-    settings = [name for name in declared() if name != "prompt"]
     usual = ["steps", "cfg", "seed"]
-    varied = [name for name in settings if name not in usual and differing(rows, name)]
+    varied = [name for name in declared() if name not in ("prompt", *usual) and _varied(rows, name)]
     memory = "peak_vram_gib" if any(row.get("peak_vram_gib") for row in rows.values()) else "peak_rss_gib"
     return ["status", "prompt", *usual, *varied[:4], "seconds", memory, "steps_reused", "tags", "note"]
 
 
-def differing(rows: Rows, name: str) -> bool:
-    """Whether a column holds different values, unknown ones among them."""
-    values = (row.get(name) for row in rows.values())
-    first = next(values, None)
-    return any(value != first for value in values)
+def _varied(rows: Rows, name: str) -> bool:
+    """Whether a setting differs; of runs without its technique it is enough that it is as declared in the others."""
+    technique = name.partition(".")[0] in switches(Settings)
+    values = [row.get(name) for row in rows.values() if row.get(name) is not None or not technique]
+    usual = declared()[name].default
+    return any(value != (usual if technique else values[0]) for value in values)
 
 
 @cache

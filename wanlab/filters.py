@@ -23,7 +23,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from wanlab.errors import SettingsError
 
@@ -203,8 +203,8 @@ def _distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def _refuse(why: str) -> None:
-    raise SettingsError(f"The filter is not understood: {why}.")
+def _refuse(why: str) -> NoReturn:
+    raise SettingsError(f"The filter is not understood: {why}" + ("" if why.endswith("?") else "."))
 
 
 def _kind(value: Any) -> type:
