@@ -49,8 +49,10 @@ def chosen_columns(rows: Rows) -> list[str]:
     """The columns that a table begins with: how the runs went, and which of their settings differ."""
     usual = ["steps", "cfg", "seed"]
     varied = [name for name in declared() if name not in ("prompt", *usual) and _varied(rows, name)]
-    memory = "peak_vram_gib" if any(row.get("peak_vram_gib") for row in rows.values()) else "peak_rss_gib"
-    return ["status", "prompt", *usual, *varied[:4], "seconds", memory, "steps_reused", "tags", "note"]
+    known = columns_of(rows, *NOTES)
+    memory = "peak_vram_gib" if "peak_vram_gib" in known else "peak_rss_gib"
+    wanted = ["status", "prompt", *usual, *varied[:4], "seconds", memory, "steps_reused", "tags", "note"]
+    return [name for name in wanted if name in known]
 
 
 def _varied(rows: Rows, name: str) -> bool:

@@ -21,9 +21,12 @@ class RunAxis {
     else this.#categories(known);
   }
 
+  get unit() {
+    return [this.column.unit, this.log && "log"].filter(Boolean).join(", ");
+  }
+
   get label() {
-    const unit = this.column.unit ? ` (${this.column.unit})` : "";
-    return `${this.column.name}${unit}${this.log ? ", log" : ""}`;
+    return this.unit ? `${this.column.name} (${this.unit})` : this.column.name;
   }
 
   #number(value) {
@@ -37,11 +40,12 @@ class RunAxis {
     if (low > high) [low, high] = [0, 1];
     this.log = log && low > 0 && !this.times;
     const scale = this.log ? Math.log10 : (number) => number;
+    const whole = finite.every(Number.isInteger) && !this.times;
     if (low === high) [low, high] = this.log ? [low / 2, high * 2] : [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)];
     const [first, last] = [scale(low), scale(high)];
     this.position = (value) => (value === null ? null : (scale(this.#number(value)) - first) / (last - first));
     this.value = (position) => (this.log ? 10 ** (first + position * (last - first)) : first + position * (last - first));
-    this.marks = (this.log ? RunAxis.#powers(low, high) : RunAxis.#even(low, high, this.times)).map((number) => ({
+    this.marks = (this.log ? RunAxis.#powers(low, high) : RunAxis.#even(low, high, this.times, whole)).map((number) => ({
       at: (scale(number) - first) / (last - first),
       text: this.told(number),
     }));
@@ -64,8 +68,8 @@ class RunAxis {
     return this.times ? RunData.time(new Date(value).toISOString()).slice(5) : RunData.short(value);
   }
 
-  static #even(low, high, times) {
-    const rough = (high - low) / 5;
+  static #even(low, high, times, whole) {
+    const rough = Math.max((high - low) / 5, whole ? 1 : 0);
     const power = 10 ** Math.floor(Math.log10(rough));
     const minutes = [60e3, 300e3, 900e3, 36e5, 144e5, 432e5, 864e5, 6048e5, 2592e6];
     const step = times

@@ -112,8 +112,8 @@ class RunParallel {
       group.append(RunScatter.text(mark.text, x - 7, this.#down(mark.at) + 4, "end", 9));
     }
     if (brush) group.append(shape("rect", { class: "brush", x: x - 7, y: this.#down(brush[1]) - 2, width: 14, height: this.#down(brush[0]) - this.#down(brush[1]) + 4, rx: 3 }));
-    group.append(RunScatter.text(axis.label, x, 18, "middle", 19, "name"));
-    if (brush) group.append(RunScatter.text(range, x, 33, "middle", 20, "range"));
+    group.append(RunScatter.text(name, x, 14, "middle", 19, "name"));
+    group.append(RunScatter.text(brush ? range : axis.unit, x, 29, "middle", 20, brush ? "range" : "mark"));
     if (axis.unknown) group.append(RunScatter.text(`${axis.unknown} unknown`, x, RunParallel.HEIGHT - 4, "middle", 16));
     return group;
   }

@@ -65,7 +65,8 @@ class RunRows {
     if (this.editing) return; // the cell that is written in stays
     const { rows } = this.table;
     const { HEIGHT, SPARE } = RunRows;
-    const first = Math.max(0, Math.floor(this.element.scrollTop / HEIGHT) - SPARE);
+    const furthest = rows.length * HEIGHT + HEIGHT - (this.element.clientHeight || 400); // fewer rows than a moment ago
+    const first = Math.max(0, Math.floor(Math.min(this.element.scrollTop, furthest) / HEIGHT) - SPARE);
     const last = Math.min(rows.length, first + Math.ceil((this.element.clientHeight || 400) / HEIGHT) + 2 * SPARE);
     const focused = this.body.contains(this.grid.getRootNode().activeElement);
     const gap = (count) => {

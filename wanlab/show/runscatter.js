@@ -1,7 +1,8 @@
 /* A point for each run: any column against any other, coloured by a third. Pointing shows the clip, a click selects the run. */
 
 class RunScatter {
-  static SIZE = [640, 330];
+  static HEIGHT = 320;
+  static MOST_WIDTH = 900;
   static EDGES = { left: 78, right: 14, top: 12, bottom: 46 };
 
   constructor(table) {
@@ -15,7 +16,7 @@ class RunScatter {
     };
     const bar = make("div", { className: "bar options" }, picker("x", "Horizontal"), log("logX", "Horizontal logarithmic"));
     bar.append(picker("y", "Vertical"), log("logY", "Vertical logarithmic"), picker("colour", "Colour"));
-    this.drawing = shape("svg", { viewBox: `0 0 ${RunScatter.SIZE.join(" ")}`, role: "group", "aria-label": "Scatter of runs", class: "scatter" });
+    this.drawing = shape("svg", { role: "group", "aria-label": "Scatter of runs", class: "scatter" });
     this.legend = make("p", { className: "legend" });
     this.note = make("p", { className: "note" });
     this.element = make("section", { className: "chart", ariaLabel: "Scatter" }, bar, this.drawing, this.legend, this.note);
@@ -39,9 +40,18 @@ class RunScatter {
     }
   }
 
+  get width() {
+    return Math.max(280, Math.min(RunScatter.MOST_WIDTH, this.element.clientWidth - 20));
+  }
+
+  get height() {
+    return RunScatter.HEIGHT;
+  }
+
   draw() {
     const { data, rows } = this.table;
-    const [width, height] = RunScatter.SIZE;
+    const { width, height } = this;
+    this.drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const { left, right, top, bottom } = RunScatter.EDGES;
     const values = (name) => rows.map((row) => data.value(row, name));
     const axis = (part, log) => new RunAxis(data.columns.get(this[part].value), values(this[part].value), this[log].checked);
@@ -79,7 +89,7 @@ class RunScatter {
   }
 
   #frame(x, y, across, down) {
-    const [width, height] = RunScatter.SIZE;
+    const { width, height } = this;
     const { left, right, top, bottom } = RunScatter.EDGES;
     const parts = [shape("path", { class: "axis", d: `M${left} ${top}V${height - bottom}H${width - right}` })];
     for (const mark of y.marks) {

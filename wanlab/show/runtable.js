@@ -17,6 +17,7 @@ class RunTable {
     this.onlyDiffering = false;
     this.trash = content.trash;
     this.undo = [];
+    this.written = new Map(); // notes that the runs that were last asked for may not hold yet
     this.waiting = new Set();
     this.data = new RunData(content);
     this.preview = new RunPreview(content.previews, (id) => live?.send({ ask: "preview", id }));
@@ -90,8 +91,8 @@ class RunTable {
     const plotted = names.filter((name) => ["number", "text", "flag"].includes(this.data.columns.get(name).kind) && name !== "note");
     const varied = plotted.filter((name) => this.data.differs(all, name));
     const asked = (name) => ["result", "clip", "loaded"].includes(this.data.columns.get(name).part) && name !== "model.id" && name !== "prompt";
-    const axes = [...varied.filter(asked).slice(0, 6), ...["seconds", "steps_reused"].filter((name) => varied.includes(name))];
-    this.parallel.offer(plotted, axes.length > 1 ? axes : plotted.slice(0, 4));
+    const axes = this.usual.filter((name) => varied.includes(name) && !["status", "prompt"].includes(name));
+    this.parallel.offer(plotted, axes.length > 1 ? axes : ["steps", "cfg", "seed", "seconds"]);
     this.scatter.offer(plotted, { x: varied.find((name) => asked(name) && this.data.columns.get(name).kind === "number") ?? "steps", y: "seconds", colour: axes.find((name) => name !== "seconds") ?? "" });
     this.changed();
     this.#drawTrash();
@@ -160,6 +161,7 @@ class RunTable {
     part.diff.title = count === 2 ? "What differs between the two" : "Select two runs to see what differs";
     if (count !== 2) part.diffed.hidden = true;
     else if (!part.diffed.hidden) this.#drawDiff();
+    part.diff.ariaExpanded = String(!part.diffed.hidden);
     this.root.dataset.selected = [...selected].join(" ");
   }
 
@@ -269,7 +271,7 @@ class RunTable {
 
   #diff() {
     this.part.diffed.hidden = !this.part.diffed.hidden;
-    if (!this.part.diffed.hidden) this.#drawDiff();
+    this.#drawActions();
   }
 
   #drawDiff() {
@@ -282,6 +284,7 @@ class RunTable {
   ask(ask, more = {}) {
     if (!this.live) return;
     this.waiting.add(ask);
+    if (["refresh", "delete", "restore"].includes(ask)) this.written.clear(); // answered in the order in which they are asked
     this.live.send({ ask, ...more });
   }
 
@@ -295,6 +298,7 @@ class RunTable {
     const before = Object.fromEntries(Object.keys(notes).map((name) => [name, this.data.value(row, name)]));
     (this.notes ??= new Map()).set(id, before);
     for (const [name, value] of Object.entries(notes)) this.data.note(row, name, value === false || value.length === 0 ? null : value);
+    this.written.set(id, { ...this.written.get(id), ...Object.fromEntries(Object.keys(notes).map((name) => [name, this.data.value(row, name)])) });
     const kept = Object.fromEntries(Object.entries(notes).map(([name, value]) => [name, value === false || value === "" ? null : value]));
     this.ask("annotate", { id, notes: kept });
     this.rowsPart.draw();
@@ -372,6 +376,10 @@ class RunTable {
     const active = this.active === null ? null : this.data.ids[this.active];
     this.data = new RunData(content);
     this.trash = content.trash;
+    for (const [id, notes] of this.written) {
+      const row = this.data.places.get(id);
+      for (const [name, value] of row === undefined ? [] : Object.entries(notes)) this.data.note(row, name, value);
+    }
     this.#load();
     const row = this.data.places.get(active);
     if (row !== undefined) this.point(row, false);
@@ -381,6 +389,7 @@ class RunTable {
     const before = this.notes?.get(noted);
     this.notes?.delete(noted);
     if (!reason) return;
+    this.written.delete(noted);
     const row = this.data.places.get(noted);
     if (before && row !== undefined) for (const [name, value] of Object.entries(before)) this.data.note(row, name, value);
     this.say(reason);
@@ -446,7 +455,10 @@ class RunTable {
     const key = (event) => event.composedPath().includes(this.shadow) && !event.composedPath().includes(this.place) && this.#key(event);
     this.root.addEventListener("focusin", () => window.addEventListener("keydown", key, true));
     this.root.addEventListener("focusout", () => window.removeEventListener("keydown", key, true));
-    new ResizeObserver(() => this.rowsPart.draw()).observe(this.root);
+    new ResizeObserver(() => {
+      this.rowsPart.draw();
+      if (!this.scatter.element.hidden) this.scatter.draw();
+    }).observe(this.root);
     if (this.live) this.ask("refresh");
   }
 
