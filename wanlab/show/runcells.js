@@ -54,8 +54,10 @@ class RunData {
   static text(value, column) {
     if (value === null || value === undefined || value === "") return "–";
     if (typeof value === "number") {
+      const measured = column?.part === "measured";
+      if (measured && column.unit === "s" && value > 0 && value < 1e-3) return "<0.001 s";
       const number = Number.isInteger(value) ? String(value) : RunData.short(value);
-      return column?.part === "measured" && column.unit ? `${number} ${column.unit}` : number;
+      return measured && column.unit ? `${number} ${column.unit}` : number;
     }
     if (column?.name === "created") return RunData.time(value);
     if (Array.isArray(value)) {

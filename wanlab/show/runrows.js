@@ -34,9 +34,17 @@ class RunRows {
     this.draw();
   }
 
+  /* Of the ids only their ends are shown then: runtable.css has the same width. */
+  get narrow() {
+    return this.table.root.clientWidth <= 620;
+  }
+
   #width(name) {
     const { data, rows } = this.table;
-    if (name === "id") return 56 + 8 * Math.max(6, ...rows.slice(0, 50).map((row) => Math.min(24, data.ids[row].length)));
+    if (name === "id") {
+      const letters = (id) => (this.narrow ? id.length - id.lastIndexOf("-") - 1 : id.length);
+      return 62 + 7.4 * Math.max(6, ...rows.slice(0, 50).map((row) => Math.min(24, letters(data.ids[row]))));
+    }
     if (RunRows.WIDTHS[name]) return RunRows.WIDTHS[name];
     const column = data.columns.get(name);
     const letters = rows.slice(0, 100).map((row) => RunData.text(data.value(row, name), column).length);
@@ -105,7 +113,9 @@ class RunRows {
     const star = make("button", { type: "button", tabIndex: -1, className: "star", textContent: starred ? "★" : "☆", disabled: !live });
     star.ariaPressed = starred;
     star.ariaLabel = star.title = `Star run ${id}`;
-    return make("th", { scope: "row", className: "id" }, box, star, make("span", { textContent: id, title: id }));
+    const end = id.lastIndexOf("-") + 1;
+    const name = make("span", { className: "name", title: id }, make("span", { className: "date", textContent: id.slice(0, end) }), id.slice(end));
+    return make("th", { scope: "row", className: "id" }, box, star, name);
   }
 
   #cell(row, column) {
@@ -113,7 +123,8 @@ class RunRows {
     const text = RunData.text(value, column);
     const cell = make("td", { title: column.name === "created" ? `${value} (UTC)` : text === "–" ? "unknown" : text });
     cell.dataset.column = column.name;
-    cell.className = text === "–" ? "unknown" : column.kind === "number" ? "number" : "";
+    cell.classList.toggle("unknown", text === "–");
+    cell.classList.toggle("number", column.kind === "number");
     if (column.name === "status") cell.append(make("i", { className: `dot ${RunRows.STATUS[value] ?? "other"}` }), text);
     else if (column.name === "tags" && text !== "–") cell.append(...value.map((tag) => make("span", { className: "tag", textContent: tag })));
     else cell.textContent = text;

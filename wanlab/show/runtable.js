@@ -93,7 +93,8 @@ class RunTable {
     const asked = (name) => ["result", "clip", "loaded"].includes(this.data.columns.get(name).part) && name !== "model.id" && name !== "prompt";
     const axes = this.usual.filter((name) => varied.includes(name) && !["status", "prompt"].includes(name));
     this.parallel.offer(plotted, axes.length > 1 ? axes : ["steps", "cfg", "seed", "seconds"]);
-    this.scatter.offer(plotted, { x: varied.find((name) => asked(name) && this.data.columns.get(name).kind === "number") ?? "steps", y: "seconds", colour: axes.find((name) => name !== "seconds") ?? "" });
+    const numbers = varied.filter((name) => asked(name) && this.data.columns.get(name).kind === "number");
+    this.scatter.offer(plotted, { x: numbers[0] ?? "steps", y: "seconds", colour: numbers[1] ?? "" });
     this.changed();
     this.#drawTrash();
     if (this.rows.length) this.point(this.rows.at(-1), false);
@@ -456,7 +457,7 @@ class RunTable {
     this.root.addEventListener("focusin", () => window.addEventListener("keydown", key, true));
     this.root.addEventListener("focusout", () => window.removeEventListener("keydown", key, true));
     new ResizeObserver(() => {
-      this.rowsPart.draw();
+      this.rowsPart.update();
       if (!this.scatter.element.hidden) this.scatter.draw();
     }).observe(this.root);
     if (this.live) this.ask("refresh");
