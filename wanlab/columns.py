@@ -56,11 +56,15 @@ def chosen_columns(rows: Rows) -> list[str]:
 
 
 def _varied(rows: Rows, name: str) -> bool:
-    """Whether a setting differs; of runs without its technique it is enough that it is as declared in the others."""
-    technique = name.partition(".")[0] in switches(Settings)
-    values = [row.get(name) for row in rows.values() if row.get(name) is not None or not technique]
-    usual = declared()[name].default
-    return any(value != (usual if technique else values[0]) for value in values)
+    """Whether a setting differs; a technique that is as declared where it is on is told by its first setting of its own."""
+    values = [row.get(name) for row in rows.values()]
+    known = [value for value in values if value is not None]
+    group = name.partition(".")[0]
+    if group in switches(Settings) and len(set(map(str, known))) == 1 and known[0] == declared()[name].default:
+        return len(known) < len(values) and name == next(
+            one for one in declared() if one.startswith(f"{group}.") and "_percent" not in one
+        )
+    return any(value != values[0] for value in values)
 
 
 @cache

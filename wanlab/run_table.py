@@ -51,7 +51,7 @@ class RunTable:
         self.columns = list(chosen_columns(rows) if columns is None else columns)
         self.sort = [sort] if isinstance(sort, str) else list(sort)
         self.selected: list[str] = []
-        self._open, self._opened = opened, dict[str, Run]()
+        self._open, self._opened, self._previews = opened, dict[str, Run](), dict[str, bytes]()
         _check(self.columns, self.where, self.sort, rows)
 
     def frame(self) -> pandas.DataFrame:
@@ -113,10 +113,15 @@ class RunTable:
         return {"ids": trash.ids(), "bytes": trash.bytes}
 
     def _preview(self, id: str) -> bytes | None:
-        try:
-            return preview((self.log.folder / id / "preview.png").read_bytes())
-        except OSError:  # a run that did not finish has none
-            return None
+        if id not in self._previews:
+            try:
+                made = preview((self.log.folder / id / "preview.png").read_bytes())
+            except OSError:  # a run that did not finish has none, or none yet
+                made = None
+            if made is None:
+                return None
+            self._previews[id] = made
+        return self._previews[id]
 
     def _run(self, id: str) -> Run:
         """The run, with the clip it may have decoded before; those not used for longest are forgotten."""

@@ -34,7 +34,7 @@ class RunColumns {
       const { chosen } = this.table;
       this.table.show(box.checked ? [...chosen, column.name] : chosen.filter((name) => name !== column.name), false);
     });
-    const label = make("label", { title: column.help }, box, column.name);
+    const label = make("label", { title: [column.help, column.same && "The same in all runs."].filter(Boolean).join("\n") }, box, column.name);
     if (column.same) label.classList.add("same");
     return label;
   }

@@ -174,7 +174,9 @@ class RunTable {
 
   /* The browser's own lists must follow a dark page, which its light text gives away. */
   #follow() {
-    const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g);
+    const colour = getComputedStyle(this.root).color.match(/[\d.]+/g);
+    if (!colour) return; // not in the document yet
+    const [red, green, blue] = colour;
     this.part.card.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
   }
 
@@ -260,6 +262,7 @@ class RunTable {
 
   #differing(only) {
     this.onlyDiffering = only;
+    this.rowsPart.element.scrollLeft = 0;
     this.changed();
   }
 
@@ -457,6 +460,7 @@ class RunTable {
     this.root.addEventListener("focusin", () => window.addEventListener("keydown", key, true));
     this.root.addEventListener("focusout", () => window.removeEventListener("keydown", key, true));
     new ResizeObserver(() => {
+      this.#follow();
       this.rowsPart.update();
       if (!this.scatter.element.hidden) this.scatter.draw();
     }).observe(this.root);

@@ -9,6 +9,7 @@ from wanlab.show.live import LiveFace, module
 from wanlab.show.page import Page
 from wanlab.show.runtable import RUN_TABLE
 
+_CHANGES = ("annotate", "delete", "restore")  # what the page beneath shows otherwise afterwards
 Answer = Callable[[dict[str, Any]], Mapping[str, Any] | None]
 
 
@@ -28,6 +29,8 @@ class LiveRunTable(LiveFace):
             answer = self._answer(message) or {}
         finally:
             self.tell({"answered": message.get("ask"), **answer})
+        if message.get("ask") in _CHANGES:
+            self.keep()
 
     def page(self) -> Page:
         """The table as it was when it was shown."""
