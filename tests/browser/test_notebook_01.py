@@ -74,7 +74,7 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
     run.get_by_role("button", name="Pause", exact=True).click()
     scrub(run, 12)
     np.testing.assert_array_equal(pixels(run)[0], first[12])
-    expect(still).to_have_attribute("data-rows", "1")  # as it was left: those with a star
+    expect(still).to_have_attribute("data-rows", "4")  # as it was when something was noted last
     expect(still).to_be_visible()
     expect(still.get_by_role("button", name=f"Star run {log.index[1]}")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_text("Error displaying widget")).to_be_hidden()

@@ -77,6 +77,7 @@ class RunParallel {
     const focused = this.drawing.getRootNode().activeElement?.dataset?.axis;
     this.drawing.setAttribute("viewBox", `0 0 ${this.width} ${RunParallel.HEIGHT}`);
     this.drawing.style.width = `${this.width}px`;
+    this.drawing.style.setProperty("--ink", Math.max(0.08, Math.min(0.7, 40 / rows.length))); // many lines are thinner, each
     this.drawing.replaceChildren(...lines, ...this.names.map((name, place) => this.#drawAxis(name, place)));
     if (focused) this.drawing.querySelector(`[data-axis="${CSS.escape(focused)}"]`)?.focus();
     this.legend.replaceChildren(...colours.legend());

@@ -49,8 +49,8 @@ class RunRows {
     const column = data.columns.get(name);
     const letters = rows.slice(0, 100).map((row) => RunData.text(data.value(row, name), column).length);
     const unit = column.part !== "measured" && column.unit ? column.unit.length + 3 : 0;
-    const head = Math.min(name.length + unit, 26) + 3; // with room for the arrow
-    return Math.round(18 + RunRows.LETTER * Math.max(head, Math.min(28, Math.max(3, ...letters))));
+    const head = 22 + 8 * Math.min(name.length + unit, 26); // bold, with room for the arrow
+    return Math.round(18 + Math.max(head, RunRows.LETTER * Math.min(28, Math.max(3, ...letters))));
   }
 
   #headOf(column) {

@@ -60,6 +60,7 @@ class RunScatter {
     const across = (at) => left + 8 + at * (width - left - right - 16);
     const down = (at) => height - bottom - 8 - at * (height - top - bottom - 16);
     const points = [];
+    this.radius = rows.length > 300 ? 3 : 5.5;
     this.places = new Map();
     for (const row of rows) {
       const at = [x.position(data.value(row, x.column.name)), y.position(data.value(row, y.column.name))];
@@ -71,6 +72,7 @@ class RunScatter {
     }
     if (points.length) points[0].setAttribute("tabindex", "0");
     this.drawing.replaceChildren(...this.#frame(x, y, across, down), ...points);
+    this.drawing.classList.toggle("many", rows.length > 300);
     this.legend.replaceChildren(...colours.legend());
     const missing = rows.length - points.length;
     const logs = [[this.logX, x], [this.logY, y]].filter(([box, one]) => box.checked && !one.log).map(([, one]) => one.column.name);
@@ -83,7 +85,7 @@ class RunScatter {
   #point(row, cx, cy, fill, columns) {
     const { data } = this.table;
     const told = columns.map((column) => `${column.name} ${RunData.text(data.value(row, column.name), column)}`).join(", ");
-    const point = shape("circle", { cx, cy, r: 5.5, fill, class: "point", tabindex: "-1", role: "checkbox", "data-row": row });
+    const point = shape("circle", { cx, cy, r: this.radius, fill, class: "point", tabindex: "-1", role: "checkbox", "data-row": row });
     point.setAttribute("aria-label", `Run ${data.ids[row]}: ${told}`);
     return point;
   }

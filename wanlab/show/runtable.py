@@ -121,19 +121,19 @@ def shown(value: Any) -> str:
 def _packed(values: Sequence[Any]) -> dict[str, Any]:
     """The values of a column in the shortest form: one for all, few with their numbers, or each; and of which kind they are."""
     plain = [_plain(value) for value in values]
-    known = [value for value in plain if value is not None]
-    keys = [json.dumps(value, ensure_ascii=False) for value in plain]
-    levels = list(dict.fromkeys(keys))
-    kind = _kind(known)
+    kind = _kind(value for value in plain if value is not None)
     if kind == "number":
         plain = [str(value) if isinstance(value, int) and abs(value) > _EXACT else value for value in plain]
-    if len(levels) <= 1:
+    if all(type(value) is type(plain[0]) and value == plain[0] for value in plain):
         return {"kind": kind, "same": plain[0] if plain else None}
-    if kind != "number" and len(levels) < len(plain) // 2:
-        places = {key: number for number, key in enumerate(levels)}
-        by_key = dict(zip(keys, plain, strict=True))
-        return {"kind": kind, "levels": [by_key[key] for key in levels], "codes": [places[key] for key in keys]}
-    return {"kind": kind, "values": plain}
+    if kind == "number":
+        return {"kind": kind, "values": plain}
+    keys = [json.dumps(value, ensure_ascii=False) for value in plain]
+    levels = dict(zip(keys, plain, strict=True))
+    if len(levels) >= len(plain) // 2:
+        return {"kind": kind, "values": plain}
+    places = {key: number for number, key in enumerate(levels)}
+    return {"kind": kind, "levels": list(levels.values()), "codes": [places[key] for key in keys]}
 
 
 def _kind(known: Iterable[Any]) -> str:
