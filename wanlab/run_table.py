@@ -126,7 +126,8 @@ class RunTable:
     def _run(self, id: str) -> Run:
         """The run, with the clip it may have decoded before; those not used for longest are forgotten."""
         run = self._opened.pop(id, None) or self._open(id)
-        self._opened[id] = run
+        if run.status != "running":  # its facts stay as they are
+            self._opened[id] = run
         while len(self._opened) > _KEPT_RUNS:
             del self._opened[next(iter(self._opened))]
         return run

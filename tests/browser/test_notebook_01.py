@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
     expect(table).to_have_attribute("data-rows", "4")  # also the one that was made after it
     expect(still).to_be_hidden()  # while the table lives
     table.get_by_role("button", name=f"Star run {log.index[1]}").click()
+    expect(still).to_have_attribute("data-wanlab", re.compile(log.index[3]))  # made anew, with what was noted
     table.get_by_label("Filter", exact=True).fill("starred")
     expect(table).to_have_attribute("data-rows", "1")
     if folder := os.environ.get("WANLAB_SCREENSHOTS"):  # for the README
