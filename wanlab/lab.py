@@ -18,6 +18,7 @@ from wanlab.knobs import LAB_FOLDER
 from wanlab.planning import divided
 from wanlab.plans import Plan
 from wanlab.run import Run, perform, timeline_of
+from wanlab.run_table import RunTable
 from wanlab.settings import INPUTS, ModelSettings, Settings, declared
 from wanlab.sweeps.axes import How, read_axes
 from wanlab.sweeps.sweep import Sweep, begin_sweep, list_sweeps, open_sweep
@@ -71,6 +72,13 @@ class Lab:
     def log(self) -> pandas.DataFrame:
         """All runs in this folder, of every kernel: a row a run, in the order of time."""
         return self._bench.log.frame()
+
+    def table(self, columns: Sequence[str] | None = None, where: str = "", sort: Sequence[str] = ()) -> RunTable:
+        """All runs as a table to filter, sort, star and compare in; `.frame()` is what it shows, `.runs()` what is selected.
+
+        `where` is a filter such as `cfg > 3 and prompt contains circle`, `sort` names columns ("-seconds": the slowest first).
+        """
+        return RunTable(self._bench.log, self.open, columns, where, sort)
 
     def run(
         self,

@@ -38,6 +38,7 @@ from wanlab.annotations import annotate, measured, notes_of
 from wanlab.errors import FileError
 from wanlab.files import write_whole
 from wanlab.process import lives, this_process
+from wanlab.trash import Trash
 
 if TYPE_CHECKING:
     import pandas
@@ -110,7 +111,7 @@ class RunLog:
         facts, with dots where they are nested (`seconds` is the total, `seconds.denoise` a part of it). Lists stay lists.
         A number or text that is unknown is NaN. Settings that this version does not know come last.
         """
-        return table.frame(self._rows())
+        return table.frame(self.rows())
 
     def annotate(self, id: str, **notes: Any) -> None:
         """Note what a person thinks of a run: `star=True`, `tags=["good"]`, `note="..."`; None removes one.
@@ -122,6 +123,29 @@ class RunLog:
     def measure(self, id: str, metrics: Mapping[str, float | None]) -> None:
         """Note numbers that were measured on a run, which become columns: `{"flicker": 0.01}` is `metrics.flicker`."""
         measured(self._folder_of(id), metrics)
+
+    def delete(self, id: str) -> None:
+        """Move a run to the trash, from which `restore` brings it back; its steps stay in the store.
+
+        Raises FileError if there is no such run, or if it is still running.
+        """
+        file = self._folder_of(id) / "run.json"
+        running = False
+        with contextlib.suppress(ValueError, RecursionError, OSError):  # what cannot be read may be deleted
+            running = _read(file, _stamp(file), this_process())["status"] == "running"
+        if running:
+            raise FileError(f"Run {id} is still running; stop it before it is deleted.")
+        self.trash.put(id)
+
+    def restore(self, id: str) -> None:
+        """Bring a deleted run back; raises FileError if it is not in the trash."""
+        self._folder_of(id)
+        self.trash.restore(id)
+
+    @property
+    def trash(self) -> Trash:
+        """The deleted runs: `ids()`, `bytes`, and `empty()`, which removes them for good."""
+        return Trash(self.folder)
 
     def _folder_of(self, id: str) -> Path:
         if id != Path(id).name or not id or id[0] == ".":
@@ -159,7 +183,7 @@ class RunLog:
             return stamps
         raise FileError(f"{self.folder} cannot be read: {reason}. Choose the folder of a log.")
 
-    def _rows(self) -> dict[str, dict[str, Any]]:
+    def rows(self) -> dict[str, dict[str, Any]]:
         """The columns and values of all runs by id; brings the index up to date when it pays."""
         here, index, rows, ended = this_process(), self._read_index(), {}, {}
         wrong = 0

@@ -43,16 +43,21 @@ def row(facts: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def columns_of(rows: Mapping[str, Mapping[str, Any]], *more: str) -> list[str]:
+    """The names of all columns of these rows in their order: what every table has, `more`, and what the runs say."""
+    settings = declared()
+    always = ["status", "created", *settings, "seconds", "error", *more]
+    order = {name: number for number, name in enumerate(["status", "created", *settings, *_AFTER_SETTINGS])}
+    found = dict.fromkeys(itertools.chain(always, *rows.values()))
+    return sorted(found, key=lambda name: order.get(name, order.get(name.split(".")[0] + ".", len(order))))
+
+
 def frame(rows: Mapping[str, Mapping[str, Any]]) -> pandas.DataFrame:
     """A row a run, indexed by id: what `RunLog.frame` describes, from rows that `row` made."""
     import pandas
 
-    settings = declared()
-    text = {"status", "error", *(name for name, setting in settings.items() if setting.kind is str)}
-    always = ["status", "created", *settings, "seconds", "error"]
-    order = {name: number for number, name in enumerate(["status", "created", *settings, *_AFTER_SETTINGS])}
-    found = dict.fromkeys(itertools.chain(always, *rows.values()))
-    names = sorted(found, key=lambda name: order.get(name, order.get(name.split(".")[0] + ".", len(order))))
+    text = {"status", "error", *(name for name, setting in declared().items() if setting.kind is str)}
+    names = columns_of(rows)
     columns = {name: _column([row.get(name) for row in rows.values()], name in text) for name in names if name != "created"}
     created = pandas.Series([row.get("created") for row in rows.values()], dtype=object)
     columns["created"] = pandas.to_datetime(created, utc=True, format="ISO8601", errors="coerce").dt.as_unit("us").array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
     assert list(log["steps_reused"]) == [0, 0, 8, 20]
     first, without, _, _ = (lab.open(name).clip.frames for name in log.index)
 
-    players = page.locator(".wanlab")
+    players = page.locator('.wanlab[data-face="Player"]')
     expect(players).to_have_count(5)  # the run, its steps, a step beside the clip, and two comparisons
     for index in range(5):
         expect(players.nth(index)).to_have_attribute("data-ready", "1")
@@ -47,6 +48,13 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
     (found,) = pixels(compared)
     np.testing.assert_array_equal(found, np.concatenate([first[9, :, :32], without[9, :, 32:]], axis=1))
     expect(page.get_by_text("frames is 80; it must be 4n + 1, for example 77 or 81.")).to_be_visible()
+    table, still = page.locator(".wanlab[data-live]"), page.locator(".wanlab[data-twin]")
+    expect(table).to_have_attribute("data-rows", "4")  # also the one that was made after it
+    expect(still).to_be_hidden()  # while the table lives
+    table.get_by_role("button", name=f"Star run {log.index[1]}").click()
+    expect(still).to_have_attribute("data-wanlab", re.compile(log.index[3]))  # made anew, with what was noted
+    table.get_by_label("Filter", exact=True).fill("starred")
+    expect(table).to_have_attribute("data-rows", "1")
     if folder := os.environ.get("WANLAB_SCREENSHOTS"):  # for the README
         page.set_viewport_size({"width": 1280, "height": 1060})
         run.get_by_role("button", name="Play", exact=True).scroll_into_view_if_needed()
@@ -56,12 +64,19 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
 
     saved = jupyter_lab.save(page, NAME)
     assert "widgets" not in saved["metadata"]
-    assert not any("application/vnd.jupyter.widget-view+json" in str(cell.get("outputs")) for cell in saved["cells"])
+    live = [str(cell["outputs"]) for cell in saved["cells"] if "jupyter.widget-view+json" in str(cell.get("outputs"))]
+    assert len(live) == 1  # the table, and beside it the page that stays
+    assert "data-twin" in live[0]
+    assert list(lab.log["star"].dropna().index) == [log.index[1]]
     page.goto("about:blank")
     jupyter_lab.kill_kernels()
     jupyter_lab.open(page, NAME)
-    run = page.locator(".wanlab").first
+    run = players.first
     expect(run).to_have_attribute("data-ready", "1", timeout=60_000)
     run.get_by_role("button", name="Pause", exact=True).click()
     scrub(run, 12)
     np.testing.assert_array_equal(pixels(run)[0], first[12])
+    expect(still).to_have_attribute("data-rows", "4")  # as it was when something was noted last
+    expect(still).to_be_visible()
+    expect(still.get_by_role("button", name=f"Star run {log.index[1]}")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_text("Error displaying widget")).to_be_hidden()
