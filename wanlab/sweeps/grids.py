@@ -30,7 +30,7 @@ def grid(sweep: Sweep, rows: Names, columns: Names, live: bool | None) -> Any:
     axes = {axis.name: axis.labels for axis in sweep.axes}
     settings = sweep.cells[0].timeline.settings
     same = len({cell.timeline.settings.prompt for cell in sweep.cells}) == 1
-    asked = {
+    asked: dict[str, Any] = {
         "frame_rate": settings.clip.frame_rate,
         "title": settings.prompt if same else "",
         "rows": asked_rows,
