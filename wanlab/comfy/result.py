@@ -1,0 +1,157 @@
+"""What came of reading a workflow: settings, and what was not taken over and why. No torch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wanlab.clip_settings import ClipSettings
+from wanlab.declare import Asked
+from wanlab.settings import ModelSettings, Settings
+from wanlab.show.page import Page, esc
+
+_LONGEST = 120  # letters of a value in a table
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of a workflow: of which node and input, what it is, and why it was not taken or what it means here.
+
+    `input` is "" where it is about the whole node, and `value` then None.
+    """
+
+    node: str
+    input: str
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        place = f"{self.node}, {self.input}" if self.input else self.node
+        return f"{place}{'' if self.value is None else f' = {shown(self.value)}'}: {self.reason}"
+
+
+class Entries(list[Entry]):
+    """Entries that show themselves as a table."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self)) or "nothing"
+
+    def _repr_html_(self) -> str:
+        return table_html(self) or "<p>nothing</p>"
+
+
+@dataclass(frozen=True, repr=False)
+class FromComfy:
+    """A workflow in wanlab's words.
+
+    `settings` go to `lab.run`, `model` says how weights are loaded, `clip` (the same as `settings.clip`) how the clip is
+    written. `changes` and `model_changes` are those of their values that the workflow gave, by dotted name. `not_taken` lists
+    what has no place in wanlab or was refused; `notes` what was taken and means something else here. `samplers` are all
+    samplers of the workflow; those that were read come first, `read` of them.
+    """
+
+    settings: Settings
+    model: ModelSettings
+    not_taken: Entries
+    notes: Entries
+    changes: dict[str, Any]
+    model_changes: dict[str, Any]
+    samplers: tuple[str, ...]
+    read: int = 1
+    source: str = ""
+
+    @property
+    def clip(self) -> ClipSettings:
+        """How the clip is written."""
+        return self.settings.clip
+
+    def code(self) -> str:
+        """The same as lines of Python."""
+        model = {name: value for name, value in self.model_changes.items() if name != "model"}
+        first = [json.dumps("my_lab")] + ([f"model={self.model.model!r}"] if "model" in self.model_changes else [])
+        made = ", ".join([*first, *_arguments(model)])
+        run = {name: value for name, value in self.changes.items() if name != "prompt"}
+        asked = ", ".join([repr(self.settings.prompt), *_arguments(run, mapping="")])
+        return f"import wanlab as wl\n\nlab = wl.Lab({made})\nrun = lab.run({asked})"
+
+    def command(self) -> str:
+        """The same as a line for the terminal."""
+        words = ["wanlab", "run", self.settings.prompt]
+        for name, value in {**self.model_changes, **self.changes}.items():
+            if name != "prompt":
+                words += _flag(name, value)
+        return shlex.join(words)
+
+    def __repr__(self) -> str:
+        given = [f"{name} = {shown(value)}" for name, value in {**self.model_changes, **self.changes}.items()]
+        parts = [f"Workflow {self.source}".strip(), *(f"  {line}" for line in given)]
+        for title, entries in (("not taken", self.not_taken), ("taken, with a difference", self.notes)):
+            parts += [f"{title}:", *(f"  {entry}" for entry in entries)] if entries else []
+        return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        return self.page().html
+
+    def page(self) -> Page:
+        """The settings and the two lists as tables."""
+        rows = [(name, shown(value)) for name, value in {**self.model_changes, **self.changes}.items()]
+        sentence = f"{len(rows)} settings of {self.source or 'a workflow'}, {len(self.not_taken)} values not taken."
+        cells = "".join(f"<tr><th>{esc(name)}</th><td>{esc(value)}</td></tr>" for name, value in rows)
+        parts = [f"<p><strong>{esc(sentence)}</strong></p>", f"<table><tbody>{cells}</tbody></table>"]
+        for title, entries in (("Not taken", self.not_taken), ("Taken, with a difference", self.notes)):
+            parts += [f"<h4>{title}</h4>", table_html(entries)] if entries else []
+        style = "<style>.wanlab-comfy td,.wanlab-comfy th{text-align:left;vertical-align:top;overflow-wrap:anywhere}</style>"
+        body = f'{style}<div class="wanlab-comfy" style="overflow-x:auto">{"".join(parts)}</div>'
+        return Page(body, b"", sentence, self.source or "workflow")
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the tables as one HTML file."""
+        return self.page().to_html(path)
+
+
+def table_html(entries: Sequence[Entry]) -> str:
+    """A table of entries, "" for none."""
+    if not entries:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in ("node", "input", "value", "reason"))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{esc(cell)}</td>" for cell in (one.node, one.input, shown(one.value, ""), one.reason)) + "</tr>"
+        for one in entries
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def shown(value: Any, nothing: str = "None") -> str:
+    """A value as one line of text, cut if it is long."""
+    text = nothing if value is None else value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _arguments(values: dict[str, Any], mapping: str = "**") -> list[str]:
+    """Settings as arguments: by name, and those of groups in a mapping."""
+    plain = {name: value for name, value in values.items() if "." not in name}
+    dotted = {name: value for name, value in values.items() if "." in name}
+    return [*([f"{mapping}{dotted!r}"] if dotted else []), *(f"{name}={value!r}" for name, value in plain.items())]
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{'' if value else 'no-'}{name}"]
+    if name == "loras":
+        return [f"--{name}", ",".join(f"{one['file']}:{_number(one.get('strength', 1.0))}" for one in value)]
+    return [f"--{name}={_number(value)}"]
+
+
+def _number(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def flat_changes(model: Asked, names: Sequence[str]) -> dict[str, Any]:
+    """Of these settings the values that were taken, as the model has them."""
+    values = model.flat()
+    return {name: values[name] for name in names if name in values}
