@@ -94,7 +94,7 @@ def _of_server(document: Mapping[str, Any]) -> Graph:
             if link:
                 node.links[name] = link
             else:
-                node.values[name] = value["__value__"] if isinstance(value, dict) and "__value__" in value else value
+                node.values[name] = _clean(value["__value__"] if isinstance(value, dict) and "__value__" in value else value)
         nodes[node.id] = node
     return Graph(nodes)
 
@@ -134,7 +134,8 @@ def _of_editor(document: Mapping[str, Any]) -> Graph:
             link = flat.sources.get((node.id, slot))
             if link:
                 node.links[_text(widget.get("name")) or name] = Link(*link)
-        node.values = {**named(node.type, boxes, raw.get("widgets_values")), **flat.overrides.get(node.id, {})}
+        values = {**named(node.type, boxes, raw.get("widgets_values")), **flat.overrides.get(node.id, {})}
+        node.values = {name: _clean(value) for name, value in values.items()}
         nodes[node.id] = node
     _add_broadcasts(nodes, _dict(document.get("extra")))
     return Graph(nodes)
@@ -150,6 +151,11 @@ def _add_broadcasts(nodes: Mapping[str, Node], extra: Mapping[str, Any]) -> None
         names = list(target.kinds)
         if 0 <= slot < len(names):
             target.links.setdefault(names[slot], Link(source, output))
+
+
+def _clean(value: Any) -> Any:
+    """A value without what the editor's own adding of steps leaves behind: 8.000000000000002 is 8."""
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Box:
 
     def goes_without_saying(self, value: Any) -> bool:
         """Whether the value asks for nothing."""
-        return any(type(value) is type(one) and value == one for one in (self.default, *self.same))
+        return any(isinstance(value, bool) == isinstance(one, bool) and value == one for one in (self.default, *self.same))
 
 
 @dataclass(frozen=True)

@@ -79,5 +79,3 @@ def block_boxes(chosen: str, count: int = 40) -> dict[str, bool]:
         first, _, last = part.partition("-")
         numbers |= set(range(int(first), int(last or first) + 1))
     return {f"blocks.{k}.": chosen == "all" or k in numbers for k in range(count)}
-
-

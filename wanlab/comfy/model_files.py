@@ -15,9 +15,7 @@ from wanlab.weights.registry import Known, all_known
 _SIZES = ("1.3b", "14b", "a14b", "5b")
 _TASKS = ("t2v", "i2v", "flf2v", "vace", "ti2v", "animate")
 # Words that say how the weights are stored or who packed them, not which they are.
-_STORED = re.compile(
-    r"fp8|fp16|bf16|fp32|e4m3fn|e5m2|scaled|kj|comfy|repack(aged)?|fixed|fp|noise"
-)
+_STORED = re.compile(r"fp8|fp16|bf16|fp32|e4m3fn|e5m2|scaled|kj|comfy|repack(aged)?|fixed|fp|noise")
 _EXPERTS = {"high": "high", "low": "low", "highnoise": "high", "lownoise": "low"}
 
 
@@ -47,6 +45,16 @@ def told(file: str) -> Told:
             return Told(None, expert)
         found[part[0]] = part[1]
     return Told(_match(found), expert)
+
+
+def with_vace(known: Known, file: str) -> Known | None:
+    """The checkpoint that a text-to-video model and the part of VACE in this file are together; None if none is known.
+
+    >>> with_vace(told("Wan2_1-T2V-14B_bf16.safetensors").known, "Wan2_1-VACE_module_14B_bf16.safetensors").name
+    'Wan2.1-VACE-14B'
+    """
+    part = told(re.sub(r"_?module", "", file, flags=re.IGNORECASE)).known
+    return part if part and known.variant == "t2v" and part.variant == "vace" and part.size == known.size else None
 
 
 def _part(word: str) -> tuple[str, str] | None:

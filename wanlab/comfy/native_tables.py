@@ -89,13 +89,9 @@ PARTS: dict[str, Kind] = {
         "Model and prompt, without guidance.",
         sockets=(_MODEL, Socket("conditioning", role="positive")),
     ),
-    "BasicScheduler": Kind(
-        "Noise levels by name.", (_SCHEDULER, _STEPS, _DENOISE), (_MODEL,)
-    ),
+    "BasicScheduler": Kind("Noise levels by name.", (_SCHEDULER, _STEPS, _DENOISE), (_MODEL,)),
     "ManualSigmas": Kind("Noise levels one by one.", (take("sigmas", "", "sigmas, steps", read.sigmas),)),
-    "FloatToSigmas": Kind(
-        "Noise levels of a list (KJNodes).", (take("float_list", 0.0, "sigmas, steps", read.sigmas),)
-    ),
+    "FloatToSigmas": Kind("Noise levels of a list (KJNodes).", (take("float_list", 0.0, "sigmas, steps", read.sigmas),)),
     "DummyComfyWanModelObject": Kind("The shift for BasicScheduler.", (take("shift", 1.0, "shift", read.fraction),)),
     "ModelSamplingSD3": Kind("The shift.", (take("shift", 3.0, "shift", read.fraction),), (Socket("model"),)),
 }
@@ -156,9 +152,7 @@ MODELS: dict[str, Kind] = {
         tuple(take(f"lora_{k}", None, "loras", loras.power_loras) for k in range(1, 21)),
         (Socket("model"), Socket("clip")),
     ),
-    "TorchCompileModel": Kind(
-        "torch.compile.", (take("backend", "inductor", "compile.backend"),), (Socket("model"),)
-    ),
+    "TorchCompileModel": Kind("torch.compile.", (take("backend", "inductor", "compile.backend"),), (Socket("model"),)),
     "TorchCompileModelWanVideoV2": Kind(
         "torch.compile (KJNodes).",
         (
@@ -328,9 +322,7 @@ LATENTS: dict[str, Kind] = {
     "Wan22ImageToVideoLatent": Kind(
         "First picture, size and length of the 5B model.", _SIZE, (Socket("vae"), Socket("start_image", role="image"))
     ),
-    "WanFunControlToVideo": Kind(
-        "A control video.", _SIZE, (*_IMAGES, Socket("control_video", why=why.POSES))
-    ),
+    "WanFunControlToVideo": Kind("A control video.", _SIZE, (*_IMAGES, Socket("control_video", why=why.POSES))),
     "Wan22FunControlToVideo": Kind(
         "A control video.", _SIZE, (*_IMAGES, Socket("control_video", why=why.POSES), Socket("ref_image", why=why.POSES))
     ),

@@ -85,9 +85,7 @@ _PART = "A video is read from its first frame to its last."
 _RESIZED = "wanlab cuts pictures itself to the clip's size."
 
 PICTURES: dict[str, Kind] = {
-    "LoadImage": Kind(
-        "The file of a picture.", (take("image", "", "image, end_image or samples", read.picture),)
-    ),
+    "LoadImage": Kind("The file of a picture.", (take("image", "", "image, end_image or samples", read.picture),)),
     "VHS_LoadVideo": Kind(
         "The file of a video (VideoHelperSuite).",
         (
@@ -98,6 +96,7 @@ PICTURES: dict[str, Kind] = {
             out("frame_load_cap", 0, _PART),
             out("skip_first_frames", 0, _PART),
             out("select_every_nth", 1, _PART),
+            out("format", "None", "Frames are taken as they are.", "AnimateDiff", "Wan"),
         ),
     ),
     "LoadVideo": Kind("The file of a video.", (take("file", "", "samples", read.picture),)),
@@ -121,6 +120,64 @@ PICTURES: dict[str, Kind] = {
         lost=_RESIZED,
     ),
     "GetImageSizeAndCount": Kind("A picture and its size (KJNodes).", sockets=(Socket("image"),), hands_on="image"),
+}
+
+_CHANGES = "wanlab does not change pictures or finished frames."
+_OTHER = "It is for a model or a way of control that wanlab does not have."
+# Nodes that people use with Wan and that wanlab has nothing for, with a better reason than that it does not know them.
+STRANGERS = {
+    **dict.fromkeys(
+        (
+            "AddLabel",
+            "ColorMatch",
+            "EmptyImage",
+            "GetImageRangeFromBatch",
+            "ImageBatch",
+            "ImageBatchMulti",
+            "ImageCompositeMasked",
+            "ImageConcanate",
+            "ImageConcatMulti",
+            "ImageCrop",
+            "ImagePadKJ",
+            "ImageResize+",
+            "ImageResizeKJ",
+            "ImageScale",
+            "ImageScaleBy",
+            "ImageScaleToTotalPixels",
+            "ImageUpscaleWithModel",
+            "RIFE VFI",
+            "FILM VFI",
+        ),
+        _CHANGES,
+    ),
+    **dict.fromkeys(
+        (
+            "HuMoEmbeds",
+            "MochaEmbeds",
+            "UNetTemporalAttentionMultiply",
+            "WanAnimateToVideo",
+            "WanCameraEmbedding",
+            "WanHuMoImageToVideo",
+            "WanPhantomSubjectToVideo",
+            "WanSoundImageToVideo",
+            "WanTrackToVideo",
+            "WanVideoATITracks",
+            "WanVideoAddControlEmbeds",
+            "WanVideoAddPusaNoise",
+            "WanVideoAddS2VEmbeds",
+            "WanVideoAddStandInLatent",
+            "WanVideoAddTTMLatents",
+            "WanVideoAnimateEmbeds",
+            "WanVideoControlEmbeds",
+            "WanVideoControlnet",
+            "WanVideoImageToVideoMultiTalk",
+            "WanVideoPhantomEmbeds",
+            "WanVideoReCamMasterCameraEmbed",
+            "WanVideoUni3C_embeds",
+            "WanVideoUniLumosEmbeds",
+        ),
+        _OTHER,
+    ),
 }
 
 # Nodes through which a link goes on as if they were not there: the socket that they hand on.

@@ -14,20 +14,50 @@ from typing import Any
 
 from wanlab.comfy.graph import BYPASSED, NEVER, Graph, Node
 from wanlab.comfy.kinds import LEADING, Box, Kind, Many, Refused, Socket
-from wanlab.comfy.other_tables import CONSTANTS, NOTES, THROUGH
+from wanlab.comfy.other_tables import CONSTANTS, NOTES, STRANGERS, THROUGH
 from wanlab.comfy.result import Entries, Entry
 from wanlab.comfy.samplers import Chain
 from wanlab.comfy.tables import KINDS
 from wanlab.comfy.wires import Wires
 
 # What editors write among a node's values that asks for nothing.
-_EDITOR = ("videopreview", "upload", "image_upload", "control_after_generate", "audioUI", "", "choose file to upload", "preview")
+_EDITOR = ("", "upload", "image_upload", "control_after_generate", "audioUI", "choose file to upload", "choose video to upload")
 # Inputs of unknown nodes that such a node mostly changes and hands on.
-_HANDED_ON = ("model", "embeds", "image_embeds", "text_embeds", "conditioning", "image", "images", "pixels", "video", "samples")
-_HANDED_ON += ("latent", "positive", "negative")
+_HANDED_ON = (
+    "model",
+    "embeds",
+    "image_embeds",
+    "text_embeds",
+    "conditioning",
+    "image",
+    "images",
+    "pixels",
+    "video",
+    "samples",
+    "latent",
+    "positive",
+    "negative",
+)
 # Boxes of the second of two samplers of one run that say only where it goes on.
-_GOES_ON = ("start_at_step", "end_at_step", "start_step", "end_step", "add_noise", "add_noise_to_samples", "noise_seed", "seed")
-_GOES_ON += ("cfg", "denoise_strength", "return_with_leftover_noise", "scheduler", "sampler_name", "steps", "shift")
+_GOES_ON = (
+    "start_at_step",
+    "end_at_step",
+    "start_step",
+    "end_step",
+    "add_noise",
+    "add_noise_to_samples",
+    "noise_seed",
+    "seed",
+    "cfg",
+    "denoise_strength",
+    "return_with_leftover_noise",
+    "scheduler",
+    "sampler_name",
+    "steps",
+    "shift",
+)
+# Boxes of the first of them that say only where it stops.
+_STOPS = ("end_at_step", "end_step", "return_with_leftover_noise")
 
 
 @dataclass
@@ -61,6 +91,7 @@ class Reading:
     transformers: list[tuple[str, Found]] = field(default_factory=list)
     not_taken: Entries = field(default_factory=Entries)
     notes: Entries = field(default_factory=Entries)
+    vace: Found | None = None
     expert: str = "both"
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     visited: set[str] = field(default_factory=set)
@@ -185,7 +216,8 @@ def _walk(reading: Reading, start: Node, role: str, *, path_only: bool = False) 
             if not path_only:
                 stack += [(found, role, False) for found in _handed_on(reading, node)]
             continue
-        early, late = [], []
+        early: list[tuple[Node, str, bool]] = []
+        late: list[tuple[Node, str, bool]] = []
         for socket in kind.sockets:
             follow = _follow(reading, node, socket, role)
             if follow:
@@ -207,7 +239,9 @@ def _follow(reading: Reading, node: Node, socket: Socket, role: str) -> tuple[No
         return None
     if kind and kind.samples and socket.name in ("samples", "latent_image", "frames made"):
         if found.id not in {one.id for one in reading.chain.nodes}:
-            reading.lose(node, socket.name, found.label, "Another sampler's latents; run that one first and give its run as samples.")
+            reading.lose(
+                node, socket.name, found.label, "Another sampler's latents; run that one first and give its run as samples."
+            )
             reading.visited.add(found.id)
         return None
     if socket.role == "zeros" or (role == "out" and socket.role in ("samples", "frames made")):
@@ -217,11 +251,8 @@ def _follow(reading: Reading, node: Node, socket: Socket, role: str) -> tuple[No
 
 def _read_boxes(reading: Reading, node: Node, role: str) -> None:
     kind = KINDS[node.type]
-    goes_on = reading.expert == "low" and kind.samples
     for box in kind.boxes:
-        if goes_on and box.name in _GOES_ON:
-            if box.name == "cfg":
-                _second_cfg(reading, node)
+        if kind.samples and _half(reading, node, box.name):
             continue
         try:
             value = reading.wires.value(node, box.name) if box.name else ""
@@ -249,8 +280,17 @@ def _read_box(reading: Reading, site: Site, box: Box, value: Any) -> None:
             reading.loras += [Lora({**entry, "expert": reading.expert}, node, box.name) for entry in one]
         elif setting == "transformers":
             reading.transformers.append((reading.expert, Found(one, node, box.name, written)))
+        elif setting == "vace":
+            reading.vace = reading.vace or Found(one, node, box.name, written)
         else:
             reading.change(setting, one, node, box.name, written)
+
+
+def _half(reading: Reading, node: Node, box: str) -> bool:
+    """Whether a box of one of two samplers says only where the one stops and the other goes on."""
+    if reading.expert == "low" and box == "cfg":
+        _second_cfg(reading, node)
+    return (reading.expert == "low" and box in _GOES_ON) or (reading.expert == "high" and box in _STOPS)
 
 
 def _second_cfg(reading: Reading, node: Node) -> None:
@@ -274,7 +314,7 @@ def _second_cfg(reading: Reading, node: Node) -> None:
 def _strange(reading: Reading, node: Node, kind: Kind | None) -> None:
     if node.type in NOTES or node.type in CONSTANTS:
         return
-    reading.lose(node, "", None, kind.lost if kind else "wanlab does not know this node.")
+    reading.lose(node, "", None, kind.lost if kind else STRANGERS.get(node.type, "wanlab does not know this node."))
 
 
 def _handed_on(reading: Reading, node: Node) -> Iterator[Node]:
@@ -296,6 +336,7 @@ def _unknown_inputs(reading: Reading, node: Node, kind: Kind) -> None:
         return
     for name in [*node.values, *node.links]:
         strange = name not in known and name not in _EDITOR and not name.startswith(("vhs", "lora_", "$$"))
+        strange = strange and "preview" not in name
         if strange and node.type not in (*THROUGH, *CONSTANTS):
             reading.lose(node, name, node.values.get(name), "wanlab does not know this input of the node.")
 

@@ -100,7 +100,7 @@ def negative(value: Any, at: At) -> Any:
 def solver(value: Any, at: At) -> Any:
     """WanVideoWrapper's scheduler."""
     if not isinstance(value, str) or value not in WRAPPER_SOLVERS:
-        raise Refused(f"wanlab has no solver of this name; there are {', '.join(WRAPPER_SOLVERS)}.")
+        raise Refused(f"wanlab has no solver of this name, so solver stays; there are {', '.join(WRAPPER_SOLVERS)}.")
     name, schedule = WRAPPER_SOLVERS[value]
     if at.linked("sigmas"):
         return name
@@ -120,7 +120,7 @@ def sampler(value: Any, at: At) -> Any:
     """ComfyUI's sampler_name."""
     found = SAMPLERS.get(value) if isinstance(value, str) else None
     if found is None:
-        raise Refused(f"wanlab has no solver of this name; there are {', '.join(SAMPLERS)}.")
+        raise Refused(f"wanlab has no solver of this name, so solver stays; there are {', '.join(SAMPLERS)}.")
     if found == "dpm++_sde":
         at.note("Its noise is another one than ComfyUI's, so the clip differs though the settings are alike.")
     elif found == "unipc":
@@ -131,7 +131,7 @@ def sampler(value: Any, at: At) -> Any:
 def schedule(value: Any, at: At) -> Any:
     """ComfyUI's scheduler."""
     if value not in SCHEDULERS:
-        raise Refused(f"wanlab has no schedule of this name; there are {', '.join(SCHEDULERS)}.")
+        raise Refused(f"wanlab has no schedule of this name, so schedule stays; there are {', '.join(SCHEDULERS)}.")
     return value
 
 
@@ -249,6 +249,13 @@ def model_file(value: Any, at: At) -> Any:
     return Many(transformers=value)
 
 
+def vace_file(value: Any, at: At) -> Any:
+    """The part of VACE beside a text-to-video model; both are one model in wanlab."""
+    if not isinstance(value, str) or not value:
+        raise Refused("It names no file.")
+    return Many(vace=value)
+
+
 def part_file(value: Any, at: At) -> Any:
     """The file of a text encoder, a VAE or CLIP vision."""
     if not isinstance(value, str) or not value:
@@ -267,6 +274,9 @@ def picture(value: Any, at: At) -> Any:
         raise Refused("CLIP vision sees image and end_image themselves here; another picture for it alone cannot be given.")
     if at.role not in targets:
         raise Refused("A picture for this has no place in wanlab.")
+    before = at.asked(targets[at.role])
+    if before not in (None, value):
+        raise Refused(f"{targets[at.role]} is one file, {before}.")
     at.note("The file is ComfyUI's, from its folder input; wanlab looks for it from the folder in which Python runs.")
     return Many({targets[at.role]: value})
 

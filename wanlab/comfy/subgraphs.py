@@ -98,7 +98,9 @@ def _links(level: Mapping[str, Any], scope: str, outside: Mapping[int, Source]) 
             yield (f"{scope}{target}", place), (f"{scope}{origin}", slot)
 
 
-def _inputs(raw: Mapping[str, Any], id: str, definition: Mapping[str, Any], links: Mapping[Target, Source]) -> dict[int, Source]:
+def _inputs(
+    raw: Mapping[str, Any], id: str, definition: Mapping[str, Any], links: Mapping[Target, Source]
+) -> dict[int, Source]:
     """What hangs on each input of a group: the folded node lists them by name, maybe fewer and in another order."""
     places = {one.get("name"): k for k, one in enumerate(_mappings(definition.get("inputs")))}
     found = {}

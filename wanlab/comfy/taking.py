@@ -9,7 +9,7 @@ from typing import Any
 
 from wanlab.comfy.carriers import documents
 from wanlab.comfy.graph import Graph, Node, Unreadable, parse
-from wanlab.comfy.model_files import Told, told
+from wanlab.comfy.model_files import Told, told, with_vace
 from wanlab.comfy.reading import Found, Reading, read, saving
 from wanlab.comfy.result import Entry, FromComfy, flat_changes
 from wanlab.comfy.samplers import Chain, all_samplers, choose
@@ -123,7 +123,9 @@ class _Taking:
         windows = changes.get("context.schedule")
         if windows and not native and "image" in changes:
             changes["context.anchor"] = Found("start", windows.node, "", None)
-            self._note(windows, "With an image, WanVideoWrapper repeats its condition in every window: context.anchor is start.")
+            self._note(
+                windows, "With an image, WanVideoWrapper repeats its condition in every window: context.anchor is start."
+            )
 
     def _take(self, of: type[Asked]) -> list[str]:
         """Try the settings of this class in the order of declaration, switches of groups first; the names that were taken."""
@@ -150,13 +152,15 @@ class _Taking:
 
     def _name_model(self) -> None:
         """Which model the files of the transformers are, and whether it brings the other parts with it."""
-        reading, changes = self.reading, self.reading.changes
+        reading = self.reading
         files: dict[str, tuple[str, Found]] = {}
         for expert, found in reading.transformers:
             files.setdefault(str(found.value), (expert, found))
         names = [(*one, told(file)) for file, one in files.items()]
         if not names:
             return
+        if reading.vace:
+            names = self._joined(names, reading.vace)
         known = {one.known.name for _, _, one in names if one.known}
         whole = len(known) == 1 and all(one.known for _, _, one in names)
         first = names[0][1]
@@ -165,9 +169,19 @@ class _Taking:
         else:
             self._single_files(names)
         for _, found, _ in names[2:]:
-            reading.lose(found.node, found.input, found.written, "A run has at most two transformers, of high and of low noise.")
-        if "model" in changes and changes["model"].value == first.value and "quantization" in changes:
-            return
+            reading.lose(
+                found.node, found.input, found.written, "A run has at most two transformers, of high and of low noise."
+            )
+
+    def _joined(self, names: list[tuple[str, Found, Told]], vace: Found) -> list[tuple[str, Found, Told]]:
+        """A text-to-video model and the part of VACE are one model."""
+        whole = [with_vace(one.known, str(vace.value)) if one.known else None for _, _, one in names]
+        if len(names) != 1 or whole[0] is None:
+            sentence = "wanlab loads VACE as one model, and which this part makes with the other file is not known: name model."
+            self.reading.lose(vace.node, vace.input, vace.written, sentence)
+            return names
+        self._note(vace, f"Together with {names[0][1].value} it is {whole[0].name}.")
+        return [(names[0][0], names[0][1], Told(whole[0]))]
 
     def _published(self, names: Sequence[tuple[str, Found, Told]], first: Found) -> None:
         """All files are those of one published checkpoint: its name stands for them and for the other parts."""
@@ -184,11 +198,15 @@ class _Taking:
             reading.lose(first.node, first.input, first.written, f"wanlab cannot run it: it is {known.why_not}")
         quantization = changes.get("quantization")
         if "fp8" in str(first.value).lower() and (quantization is None or quantization.value == "disabled"):
-            self._note(first, "The file's weights are in fp8, the hub's are not: quantization='fp8_e4m3fn_scaled' is near to it.")
+            self._note(
+                first, "The file's weights are in fp8, the hub's are not: quantization='fp8_e4m3fn_scaled' is near to it."
+            )
         for part in _PARTS:
-            found = changes.pop(part, None)
-            if found:
-                reading.lose(found.node, found.input, found.written, f"{known.name} brings its own {part}; say {part} for this file.")
+            if part in changes:
+                found = changes.pop(part)
+                reading.lose(
+                    found.node, found.input, found.written, f"{known.name} brings its own {part}; say {part} for this file."
+                )
 
     def _single_files(self, names: Sequence[tuple[str, Found, Told]]) -> None:
         """Files that are kept by name: one transformer, or that of high noise and that of low noise."""
@@ -215,7 +233,9 @@ class _Taking:
         ratio = round((before + after) / 2000, 4)
         where = Found(ratio, chain.low, "start_step", chain.split)
         if not after < ratio * 1000 <= before or not 0.001 <= ratio <= 0.999:
-            self.reading.lose(chain.low, "", chain.split, f"Between the timesteps {before:g} and {after:g} no boundary_ratio lies.")
+            self.reading.lose(
+                chain.low, "", chain.split, f"Between the timesteps {before:g} and {after:g} no boundary_ratio lies."
+            )
             return
         self.model = self.model.but({"boundary_ratio": ratio})
         self._note(where, f"The second transformer takes over at step {chain.split}, which is boundary_ratio {ratio:g} here.")
@@ -252,9 +272,9 @@ class _Taking:
 def _as_written(changes: dict[str, Found], hints: Mapping[str, Any]) -> None:
     """What wanlab wrote beside the sampler: the schedule's own name, if the solver is still the one of that run."""
     solver, schedule = changes["solver"], changes["schedule"]
-    if hints.get("solver") == solver.value and isinstance(hints.get("schedule"), str):
-        if hints.get("levels") == schedule.value:
-            changes["schedule"] = Found(hints["schedule"], schedule.node, schedule.input, schedule.written)
+    alike = hints.get("solver") == solver.value and hints.get("levels") == schedule.value
+    if alike and isinstance(hints.get("schedule"), str):
+        changes["schedule"] = Found(hints["schedule"], schedule.node, schedule.input, schedule.written)
 
 
 def _told_lora(lora: Any) -> dict[str, Any]:

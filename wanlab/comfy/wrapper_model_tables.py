@@ -65,9 +65,7 @@ LOADERS: dict[str, Kind] = {
             out("force_parameter_static_shapes", False, why.COMPILER, True),
             out("allow_unmerged_lora_compile", False, why.COMPILER),
         ),
-        older=(
-            ("backend", "fullgraph", "mode", "dynamic", "dynamo_cache_size_limit", "compile_transformer_blocks"),
-        ),
+        older=(("backend", "fullgraph", "mode", "dynamic", "dynamo_cache_size_limit", "compile_transformer_blocks"),),
     ),
     "WanVideoLoraSelect": Kind(
         "A LoRA.",
@@ -114,11 +112,11 @@ LOADERS: dict[str, Kind] = {
     ),
     "WanVideoVACEModelSelect": Kind(
         "The part of VACE, beside a text-to-video model.",
-        (Box("vace_model", None, "", "wanlab loads VACE as one model: model='Wan2.1-VACE-14B' or -1.3B."),),
+        (take("vace_model", None, "model", read.vace_file, "With its text-to-video model it is VACE as one model."),),
     ),
     "WanVideoExtraModelSelect": Kind(
         "A part beside the model, mostly VACE.",
-        (Box("extra_model", None, "", "wanlab loads VACE as one model: model='Wan2.1-VACE-14B' or -1.3B."),),
+        (take("extra_model", None, "model", read.vace_file, "With its text-to-video model it is VACE as one model."),),
         (Socket("prev_model"),),
     ),
     "WanVideoVAELoader": Kind(
@@ -247,7 +245,7 @@ ENCODERS: dict[str, Kind] = {
             take("clip_embed_strength", 1.0, "clip_embed_strength", read.fraction),
             out("adjust_resolution", False, "The size is as width and height say, whatever the picture's proportions."),
         ),
-        (Socket("clip_vision"), Socket("image", role="image"), Socket("vae")),
+        (Socket("clip_vision"), Socket("clip"), Socket("image", role="image"), Socket("vae")),
     ),
     "WanVideoClipVisionEncode": Kind(
         "What CLIP vision sees in the pictures.",

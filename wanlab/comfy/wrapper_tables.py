@@ -26,7 +26,12 @@ _PARTS = (
     Socket("fantasytalking_embeds", why=why.TALKING),
     Socket("multitalk_embeds", why=why.TALKING),
 )
-_INTO = (Socket("model", role="model"), Socket("image_embeds"), Socket("text_embeds", role="text"), Socket("samples", role="samples"))
+_INTO = (
+    Socket("model", role="model"),
+    Socket("image_embeds"),
+    Socket("text_embeds", role="text"),
+    Socket("samples", role="samples"),
+)
 
 
 def _wrapper_samples(value: object, at: read.At) -> object:
@@ -142,9 +147,7 @@ def _percents(setting: str, start: float = 0.0, end: float = 1.0) -> tuple[Box, 
 
 
 TECHNIQUES: dict[str, Kind] = {
-    "WanVideoEnhanceAVideo": Kind(
-        "Enhance-A-Video.", (take("weight", 2.0, "feta.weight", read.fraction), *_percents("feta"))
-    ),
+    "WanVideoEnhanceAVideo": Kind("Enhance-A-Video.", (take("weight", 2.0, "feta.weight", read.fraction), *_percents("feta"))),
     "HyVideoEnhanceAVideo": Kind(
         "Enhance-A-Video, as the first versions borrowed it.",
         (
@@ -199,9 +202,7 @@ TECHNIQUES: dict[str, Kind] = {
             _CACHE_DEVICE,
         ),
     ),
-    "WanVideoSLG": Kind(
-        "Skip-layer guidance.", (take("blocks", "10", "slg.blocks", read.skipped), *_percents("slg", 0.1))
-    ),
+    "WanVideoSLG": Kind("Skip-layer guidance.", (take("blocks", "10", "slg.blocks", read.skipped), *_percents("slg", 0.1))),
     "WanVideoLoopArgs": Kind(
         "Clips that repeat without a seam.", (take("shift_skip", 6, "loop.shift", read.whole), *_percents("loop"))
     ),
