@@ -36,7 +36,7 @@ LAYERS = (
     ("log", "clip", "show"),
     ("quantize",),
     ("weights",),
-    ("cost",),
+    ("cost", "comfy"),
     ("plans", "inputs"),
     ("latents", "meter", "solver", "store"),
     ("lora", "placement"),

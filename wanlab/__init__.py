@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wanlab import show
     from wanlab.clip import Clip, read_settings
+    from wanlab.comfy import from_comfy, to_comfy
     from wanlab.comparing import compare, join
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab
@@ -41,11 +42,13 @@ _HOMES = {
     "WanlabError": "errors",
     "compare": "comparing",
     "dry_run": "planning",
+    "from_comfy": "comfy",
     "inspect_checkpoint": "weights.inspection",
     "join": "comparing",
     "plan": "planning",
     "read_settings": "clip",
     "tiny_path": "tiny",
+    "to_comfy": "comfy",
 }
 
 __all__ = [
@@ -63,12 +66,14 @@ __all__ = [
     "WanlabError",
     "compare",
     "dry_run",
+    "from_comfy",
     "inspect_checkpoint",
     "join",
     "plan",
     "read_settings",
     "show",
     "tiny_path",
+    "to_comfy",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The command line: `wanlab run`, `plan`, `models`, `inspect`, `log`, `trim`, `settings`. Heavy things load when needed."""
+"""The command line: `wanlab run`, `plan`, `models`, `inspect`, `comfy`, `log`, `trim`, `settings`. Heavy things load late."""
 
 from __future__ import annotations
 

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from wanlab.comfy.result import Entry, FromComfy
 from wanlab.comfy.taking import from_comfy
+from wanlab.comfy.writing import Workflow, to_comfy
 
-__all__ = ["Entry", "FromComfy", "from_comfy"]
+__all__ = ["Entry", "FromComfy", "Workflow", "from_comfy", "to_comfy"]

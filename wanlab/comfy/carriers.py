@@ -1,8 +1,8 @@
 """The files that carry a workflow: JSON, and the pictures and videos that ComfyUI and VideoHelperSuite write. No torch.
 
-ComfyUI writes what it ran into what it made: a png has text chunks `prompt` and `workflow`, a png that moves chunks `comf`, a webp
-two texts in its EXIF ("workflow:{...}"), a video tags of these names or, by older versions of VideoHelperSuite, one comment
-with both. Pictures are read here by their outer structure alone, no pixel is decoded.
+ComfyUI writes what it ran into what it made: a png has text chunks `prompt` and `workflow`, a png that moves chunks `comf`, a
+webp two texts in its EXIF ("workflow:{...}"), a video tags of these names or, by older versions of VideoHelperSuite, one
+comment with both. Pictures are read here by their outer structure alone, no pixel is decoded.
 """
 
 from __future__ import annotations

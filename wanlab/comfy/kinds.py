@@ -26,6 +26,9 @@ class At(Protocol):
     def behind(self, name: str) -> Mapping[str, Any]:
         """The values of the node on which a socket of the same node hangs; none if it hangs on nothing."""
 
+    def hint(self, name: str) -> Any:
+        """What wanlab itself wrote beside the node's values; None if it did not."""
+
     def asked(self, name: str) -> Any:
         """What a setting is, of those read so far."""
 

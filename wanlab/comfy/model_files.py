@@ -83,7 +83,7 @@ def _match(found: dict[str, str]) -> Known | None:
         words = known.name.lower().removeprefix("wan").split("-")
         fits = words[0] == (version or "2.1") and task in words and size in (words[2], words[2].removeprefix("a"))
         wanted = [word for word in words if word.endswith("0p")]
-        if fits and (not wanted or resolution in ("", *wanted) and (resolution or len(wanted) == 1)):
+        if fits and (not wanted or resolution in ("", *wanted)):
             names.append(known)
     exact = [known for known in names if not resolution or resolution in known.name.lower()]
     return (exact or names)[0] if len(exact or names) == 1 else None

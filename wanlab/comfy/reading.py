@@ -1,4 +1,4 @@
-"""A workflow read into settings: a walk from the sampler to all that hangs on it, and to the node that writes its clip. No torch.
+"""A workflow read: a walk from the sampler to all that hangs on it, and to the node that writes its clip. No torch.
 
 What each node's boxes become stands in the tables; here is the order in which nodes are read (what hangs on a node before
 the node, but a sampler's own boxes first), and the bookkeeping: a setting has one value, the first that is found, and
@@ -137,6 +137,10 @@ class Site:
         """The values of the node that a socket hangs on."""
         source = self.reading.wires.source(self.node, name)
         return source[0].values if source else {}
+
+    def hint(self, name: str) -> Any:
+        """What wanlab wrote beside the node's values."""
+        return self.node.hints.get(name)
 
     def asked(self, name: str) -> Any:
         """What a setting is so far."""

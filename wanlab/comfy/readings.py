@@ -103,7 +103,7 @@ def solver(value: Any, at: At) -> Any:
         raise Refused(f"wanlab has no solver of this name, so solver stays; there are {', '.join(WRAPPER_SOLVERS)}.")
     name, schedule = WRAPPER_SOLVERS[value]
     if at.linked("sigmas"):
-        return name
+        return Many(solver=name)
     if value.endswith("/beta"):
         at.note("The beta levels are those of ComfyUI's scheduler of this name; WanVideoWrapper's lie a little elsewhere.")
     elif name == "euler" and schedule == "ideal":
@@ -260,7 +260,7 @@ def part_file(value: Any, at: At) -> Any:
     """The file of a text encoder, a VAE or CLIP vision."""
     if not isinstance(value, str) or not value:
         raise Refused("It names no file.")
-    return value
+    return Many() if at.hint("standard") == value else value
 
 
 def picture(value: Any, at: At) -> Any:

@@ -1,4 +1,4 @@
-"""From what was read to settings: each value is tried by itself, and what wanlab refuses is told in its own sentence. No torch."""
+"""From what was read to settings: each value is tried by itself, and what is refused is told in its own sentence. No torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from wanlab.comfy.wires import Wires
 from wanlab.declare import Asked, switches
 from wanlab.errors import FileError, SettingsError
 from wanlab.settings import ModelSettings, Settings, declared
+from wanlab.weights.registry import find_known
 
 # ComfyUI's own shift for Wan2.1 and 2.2, where no node says one.
 _NATIVE_SHIFT = 8.0
@@ -118,8 +119,7 @@ class _Taking:
         if native and "shift" not in changes and "sigmas" not in changes:
             changes["shift"] = Found(_NATIVE_SHIFT, sampler, "", None)
             self._note(changes["shift"], f"No node gives a shift; ComfyUI's own for Wan is {_NATIVE_SHIFT:g}.")
-        if "schedule" in changes and "schedule" in sampler.hints and "solver" in changes:
-            _as_written(changes, sampler.hints)
+        _as_written(changes, sampler.hints)
         windows = changes.get("context.schedule")
         if windows and not native and "image" in changes:
             changes["context.anchor"] = Found("start", windows.node, "", None)
@@ -216,7 +216,8 @@ class _Taking:
         for place, name in zip(order, ("model", "transformer_2"), strict=False):
             found = names[place][1]
             changes[name] = Found(str(found.value).replace("\\", "/"), found.node, found.input, found.written)
-            self._note(found, "The file is ComfyUI's, from its folder models; give the path where it lies here.")
+            if found.value not in ("tiny", "tiny-i2v"):
+                self._note(found, "The file is ComfyUI's, from its folder models; give the path where it lies here.")
 
     def _split(self) -> None:
         """Where the second transformer takes over: at the step at which the second sampler begins."""
@@ -230,6 +231,9 @@ class _Taking:
         if not 0 < chain.split < len(times):
             return
         before, after = float(times[chain.split - 1]), float(times[chain.split])
+        known = find_known(self.model.model)
+        if known and known.boundary_ratio and after < known.boundary_ratio * 1000 <= before:
+            return  # where this model's second transformer takes over anyway
         ratio = round((before + after) / 2000, 4)
         where = Found(ratio, chain.low, "start_step", chain.split)
         if not after < ratio * 1000 <= before or not 0.001 <= ratio <= 0.999:
@@ -270,11 +274,31 @@ class _Taking:
 
 
 def _as_written(changes: dict[str, Found], hints: Mapping[str, Any]) -> None:
-    """What wanlab wrote beside the sampler: the schedule's own name, if the solver is still the one of that run."""
-    solver, schedule = changes["solver"], changes["schedule"]
-    alike = hints.get("solver") == solver.value and hints.get("levels") == schedule.value
-    if alike and isinstance(hints.get("schedule"), str):
-        changes["schedule"] = Found(hints["schedule"], schedule.node, schedule.input, schedule.written)
+    """The schedule's own name, which wanlab wrote beside the sampler, where the levels are still those of that run."""
+    schedule, solver = hints.get("schedule"), changes.get("solver")
+    if not isinstance(schedule, str) or solver is None or hints.get("solver") != solver.value:
+        return
+    levels = changes.get("schedule") or changes.get("sigmas")
+    if levels is None:
+        return
+    if hints.get("levels") == "listed" and "sigmas" in changes:
+        if not _same_levels(changes, schedule):
+            return
+        del changes["sigmas"]
+    elif hints.get("levels") != levels.value:
+        return
+    changes["schedule"] = Found(schedule, levels.node, levels.input, levels.written)
+
+
+def _same_levels(changes: Mapping[str, Found], schedule: str) -> bool:
+    """Whether the listed noise levels are those of this schedule."""
+    found = {name: changes[name].value for name in ("solver", "steps", "shift") if name in changes}
+    try:
+        there = Settings().but({**found, "schedule": schedule}).levels().sigmas
+        given = Settings().but({**found, "sigmas": changes["sigmas"].value}).levels().sigmas
+    except SettingsError:
+        return False
+    return bool((abs(there - given) < 1e-6).all())
 
 
 def _told_lora(lora: Any) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def _wrapper_samples(value: object, at: read.At) -> object:
 
 
 def _once(value: object, at: read.At) -> object:
-    """The shift, unless the noise levels come from elsewhere."""
-    return read.Many() if at.linked("sigmas") else read.fraction(value, at)
+    """The shift, unless the noise levels come from elsewhere with one of their own."""
+    return read.Many() if at.linked("sigmas") and at.asked("shift") is not None else read.fraction(value, at)
 
 
 def _count(value: object, at: read.At) -> object:
