@@ -28,31 +28,35 @@ wanlab comfy workflow.json                    # the `wanlab run` line, and what 
 wanlab comfy workflow.json --python
 ```
 
-**Reading.** `found.settings` (a run), `found.model` (how weights are loaded) and `found.clip` (the file of the clip) hold what was
-taken; `found.not_taken` lists every value of a node on the sampler's way that was not, with node, input, value and reason, and
-`found.notes` those that were taken and mean something else here. Nothing is rounded: a value that wanlab refuses is not taken, and
-the reason is wanlab's own sentence. Values that ask for nothing (`use_fresca` off) go without saying.
+**Reading.** `found.settings` (a run), `found.model` (how weights are loaded) and `found.clip` (the file of the clip) hold
+what was taken; `found.not_taken` lists every value of a node on the sampler's way that was not, with node, input, value
+and reason, and `found.notes` those that were taken and mean something else here. Nothing is rounded: a value that wanlab
+refuses is not taken, and the reason is wanlab's own sentence. Values that ask for nothing (`use_fresca` off) go without
+saying.
 
-Both forms are read, that of the editor and that of the server; in a file that carries both, the latter, which was run. Reroutes,
-muted and bypassed nodes, Set and Get nodes, constants, subgraphs and "Anything Everywhere" are followed. Of several samplers the
-one is read whose clip is written; `from_comfy(path, sampler=...)` reads another, by the number or title of its node. Two
-samplers of which the second goes on where the first stops, as Wan2.2 has them, are one run: two transformers, a `boundary_ratio`
-that lies at that step, and a list for `cfg` where the two differ. Files of transformers whose names are those of published
-checkpoints become these (`Wan2_1-T2V-14B_fp8_e4m3fn.safetensors` is `Wan-AI/Wan2.1-T2V-14B-Diffusers`); others stay file names.
+Both forms are read, that of the editor and that of the server; in a file that carries both, the latter, which was run.
+Reroutes, muted and bypassed nodes, Set and Get nodes, constants, subgraphs and "Anything Everywhere" are followed. Of
+several samplers the one is read whose clip is written; `from_comfy(path, sampler=...)` reads another, by the number or
+title of its node. Two samplers of which the second goes on where the first stops, as Wan2.2 has them, are one run: two
+transformers, a `boundary_ratio` that lies at that step, and a list for `cfg` where the two differ. Files of transformers
+whose names are those of published checkpoints become these (`Wan2_1-T2V-14B_fp8_e4m3fn.safetensors` is
+`Wan-AI/Wan2.1-T2V-14B-Diffusers`); others stay file names.
 
-**Writing.** `run.to_comfy()` and `wl.to_comfy(settings, model)` write nodes of ComfyUI-WanVideoWrapper and VideoHelperSuite. The
-workflow is read again at once, and every setting that does not come back as it was is in its `left_out`, and in a note in the
-editor.
+**Writing.** `run.to_comfy()` and `wl.to_comfy(settings, model)` write nodes of ComfyUI-WanVideoWrapper and
+VideoHelperSuite. The workflow is read again at once, and every setting that does not come back as it was is in its
+`left_out`, and in a note in the editor.
 
 **What differs though the numbers are equal.**
 
-- The noise of a seed is the same in wanlab and in WanVideoWrapper (drawn on the CPU, in the same shape); other solvers' own noise
-  (`dpm++_sde`) is not.
-- WanVideoWrapper's `unipc` and `dpm++` visit Wan's own noise levels: reading says `schedule="wan_unipc"` or `"wan_dpmpp"`. Its
-  `euler` has a grid that is Wan's no more; wanlab takes even levels, and writes ComfyUI's `simple` in its place.
-- Parts of a run (`start_percent`) are parts of the steps in wanlab and WanVideoWrapper; ComfyUI's own nodes mean noise levels,
-  which is the same with the schedules `simple` and `ideal`.
-- Enhance-A-Video follows its authors; the wrapper's versions of early 2025 compared neighbors in the picture instead of frames.
+- The noise of a seed is the same in wanlab and in WanVideoWrapper (drawn on the CPU, in the same shape); other solvers'
+  own noise (`dpm++_sde`) is not.
+- WanVideoWrapper's `unipc` and `dpm++` visit Wan's own noise levels: reading says `schedule="wan_unipc"` or
+  `"wan_dpmpp"`. Its `euler` has a grid that is Wan's no more; wanlab takes even levels, and writes ComfyUI's `simple` in
+  its place.
+- Parts of a run (`start_percent`) are parts of the steps in wanlab and WanVideoWrapper; ComfyUI's own nodes mean noise
+  levels, which is the same with the schedules `simple` and `ideal`.
+- Enhance-A-Video follows its authors; the wrapper's versions of early 2025 compared neighbors in the picture instead of
+  frames.
 - `loop_count` of a mp4 is the number of extra plays in both.
 """
 
