@@ -132,8 +132,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     comfy = commands.add_parser(
         "comfy",
         help="read a workflow of ComfyUI",
-        description="Read a workflow of ComfyUI, of the nodes of WanVideoWrapper or of ComfyUI's own: a JSON file, or a png, webp, "
-        "mp4 or webm that carries one. Print the line that makes the same run here, and what could not be taken over.",
+        description="Read a workflow of ComfyUI, of the nodes of WanVideoWrapper or of ComfyUI's own: a JSON file, or a png, "
+        "webp, mp4 or webm that carries one. Print the line that makes the same run here, and what could not be taken over.",
     )
     comfy.add_argument("path", metavar="FILE", type=Path, nargs="?")
     comfy.add_argument("--sampler", metavar="NODE", help="of several samplers this one: its number or title")

@@ -47,6 +47,11 @@ class Many(dict[str, Any]):
 # What hangs on these sockets of a sampler says how many steps there are, so it is read before the sampler's own boxes.
 LEADING = ("sigmas", "scheduler", "sampler_inputs", "noise", "guider", "sampler")
 
+
+class Instead(Many):
+    """Settings that are taken though another node gave another value before."""
+
+
 Read = Callable[[Any, At], Any]
 
 

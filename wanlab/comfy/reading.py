@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wanlab.comfy.graph import BYPASSED, NEVER, Graph, Node
-from wanlab.comfy.kinds import LEADING, Box, Kind, Many, Refused, Socket
+from wanlab.comfy.kinds import LEADING, Box, Instead, Kind, Many, Refused, Socket
 from wanlab.comfy.other_tables import CONSTANTS, NOTES, STRANGERS, THROUGH
 from wanlab.comfy.result import Entries, Entry
 from wanlab.comfy.samplers import Chain
@@ -287,6 +287,8 @@ def _read_box(reading: Reading, site: Site, box: Box, value: Any) -> None:
         elif setting == "vace":
             reading.vace = reading.vace or Found(one, node, box.name, written)
         else:
+            if isinstance(found, Instead):
+                reading.changes.pop(setting, None)
             reading.change(setting, one, node, box.name, written)
 
 

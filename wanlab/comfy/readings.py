@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from wanlab.comfy.kinds import At, Many, Refused, as_number
+from wanlab.comfy.kinds import At, Instead, Many, Refused, as_number
 
 # WanVideoWrapper's schedulers as solver and schedule; its own noise levels are Wan's.
 WRAPPER_SOLVERS = {
@@ -86,7 +86,7 @@ def text(value: Any, at: At) -> Any:
         return Many(prompt=value)
     before = at.asked("negative_prompt")
     if before in (None, "", value) or at.asked("cfg") == 1:
-        return Many(negative_prompt=value)
+        return Instead(negative_prompt=value)
     raise Refused("NAG takes negative_prompt here, which is another text for the negative pass.")
 
 

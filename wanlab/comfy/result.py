@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from wanlab.clip_settings import ClipSettings
-from wanlab.declare import Asked
-from wanlab.settings import ModelSettings, Settings
+from wanlab.declare import Asked, switches
+from wanlab.settings import ModelSettings, Settings, declared
 from wanlab.show.page import Page, esc
+from wanlab.weights.registry import all_known
 
 _LONGEST = 120  # letters of a value in a table
 
@@ -71,17 +72,17 @@ class FromComfy:
 
     def code(self) -> str:
         """The same as lines of Python."""
-        model = {name: value for name, value in self.model_changes.items() if name != "model"}
-        first = [json.dumps("my_lab")] + ([f"model={self.model.model!r}"] if "model" in self.model_changes else [])
-        made = ", ".join([*first, *_arguments(model)])
-        run = {name: value for name, value in self.changes.items() if name != "prompt"}
-        asked = ", ".join([repr(self.settings.prompt), *_arguments(run, mapping="")])
-        return f"import wanlab as wl\n\nlab = wl.Lab({made})\nrun = lab.run({asked})"
+        model = _telling(self.model_changes, ModelSettings)
+        first = [_literal("my_lab"), *([f"model={_literal(model.pop('model'))}"] if "model" in model else [])]
+        made = ", ".join([*first, *_arguments(model, "**")])
+        run = {name: value for name, value in _telling(self.changes, Settings).items() if name != "prompt"}
+        asked = ",\n    ".join([_literal(self.settings.prompt), *_arguments(run, "")])
+        return f"import wanlab as wl\n\nlab = wl.Lab({made})\nrun = lab.run(\n    {asked},\n)"
 
     def command(self) -> str:
-        """The same as a line for the terminal."""
+        """The same as a line for the terminal; of LoRAs it can say file and strength only."""
         words = ["wanlab", "run", self.settings.prompt]
-        for name, value in {**self.model_changes, **self.changes}.items():
+        for name, value in {**_telling(self.model_changes, ModelSettings), **_telling(self.changes, Settings)}.items():
             if name != "prompt":
                 words += _flag(name, value)
         return shlex.join(words)
@@ -132,11 +133,36 @@ def shown(value: Any, nothing: str = "None") -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def _arguments(values: dict[str, Any], mapping: str = "**") -> list[str]:
+def _telling(changes: dict[str, Any], of: type[Asked]) -> dict[str, Any]:
+    """Those of the values that have to be said: others than declared, and those that models and machines choose themselves."""
+    chosen = {name for known in all_known() for preset in known.presets.values() for name in preset}
+    chosen |= {"width", "height", "frames", "solver", "base_precision", "clip.frame_rate"}
+    defaults = {name: setting.default for name, setting in declared(of).items()}
+    groups = switches(of)
+    return {
+        name: value
+        for name, value in changes.items()
+        if name in chosen or name in groups or name.partition(".")[0] in groups or value != defaults[name]
+    }
+
+
+def _arguments(values: dict[str, Any], stars: str) -> list[str]:
     """Settings as arguments: by name, and those of groups in a mapping."""
     plain = {name: value for name, value in values.items() if "." not in name}
     dotted = {name: value for name, value in values.items() if "." in name}
-    return [*([f"{mapping}{dotted!r}"] if dotted else []), *(f"{name}={value!r}" for name, value in plain.items())]
+    named = [f"{name}={_literal(value)}" for name, value in plain.items()]
+    return [*named, f"{stars}{_literal(dotted)}"] if dotted and stars else [*([_literal(dotted)] if dotted else []), *named]
+
+
+def _literal(value: Any) -> str:
+    """A value as Python writes it, texts in double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(name)}: {_literal(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return repr(value)
 
 
 def _flag(name: str, value: Any) -> list[str]:
@@ -148,7 +174,9 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def _number(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    if isinstance(value, tuple | list):
+        return ",".join(map(_number, value))
+    return f"{value:.17g}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def flat_changes(model: Asked, names: Sequence[str]) -> dict[str, Any]:
