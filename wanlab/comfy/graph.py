@@ -8,6 +8,7 @@ muted nodes, groups of nodes. Both become a `Graph` here; `subgraphs.py` has unf
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from wanlab.comfy.subgraphs import MOST_NODES, unfold
 from wanlab.comfy.widgets import named
 
+_LARGEST = 2**1000  # that is still a float
+_MOST_DEPTH = 8  # of a value; people's are lists of numbers and rows of a table
 NEVER, BYPASSED = 2, 4  # modes of a node in the editor: it is not run; it hands its inputs through
 
 
@@ -89,7 +92,7 @@ def _of_server(document: Mapping[str, Any]) -> Graph:
             continue
         meta = _dict(one.get("_meta"))
         node = Node(str(id), one["class_type"], _text(meta.get("title")), hints=_dict(meta.get("wanlab")))
-        for name, value in _dict(one.get("inputs")).items():
+        for name, value in _named(one.get("inputs")):
             link = _as_link(value, document)
             if link:
                 node.links[name] = link
@@ -154,8 +157,40 @@ def _add_broadcasts(nodes: Mapping[str, Node], extra: Mapping[str, Any]) -> None
 
 
 def _clean(value: Any) -> Any:
-    """A value without what the editor's own adding of steps leaves behind: 8.000000000000002 is 8."""
-    return float(f"{value:.12g}") if isinstance(value, float) else value
+    """A value, or a list of values, without what the editor's own adding of steps leaves behind: 8.000000000000002 is 8."""
+    if isinstance(value, list | dict):
+        if _depth(value) > _MOST_DEPTH:
+            return "(lists within lists)"
+        return [_number(one) for one in value] if isinstance(value, list) else value
+    return _number(value)
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and mappings hold each other; counted to one more than the most, so that no file makes it long."""
+    depth, level = 0, [value]
+    while level and depth <= _MOST_DEPTH:
+        depth += 1
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, list | dict)
+        ]
+    return depth
+
+
+def _number(value: Any) -> Any:
+    """The same of one; whole numbers that nothing can hold become infinite, which every setting refuses."""
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return math.inf if value > 0 else -math.inf
+    return value
+
+
+def _named(value: Any) -> Iterator[tuple[str, Any]]:
+    for name, one in _dict(value).items():
+        yield str(name), one
 
 
 def _dict(value: Any) -> dict[str, Any]:

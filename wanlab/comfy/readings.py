@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from wanlab.comfy.kinds import At, Instead, Many, Refused, as_number
+from wanlab.settings import declared
 
 # WanVideoWrapper's schedulers as solver and schedule; its own noise levels are Wan's.
 WRAPPER_SOLVERS = {
@@ -54,6 +55,7 @@ QUANTIZATIONS = {
     "fp8_e5m2_scaled_fast": "fp8_e5m2_scaled",
     "default": "disabled",
 }
+_MOST_STEPS = int(declared()["steps"].high or 0)
 _WEIGHTED = re.compile(r"\([^()]*:\s*-?\d+(\.\d+)?\s*\)")
 
 
@@ -150,7 +152,9 @@ def denoise(value: Any, at: At) -> Any:
     steps = at.asked("steps")
     if not isinstance(value, int | float) or not 0 < value < 1 or not isinstance(steps, int):
         raise Refused("It must be more than 0 and at most 1.")
-    longer = int(steps / value)
+    longer = int(min(steps / value, _MOST_STEPS + 1))
+    if longer > _MOST_STEPS:
+        raise Refused(f"It means a schedule of more than {_MOST_STEPS} steps.")
     at.note(f"ComfyUI makes the last {steps} of {longer} steps; here steps says {longer}, of which this part is made.")
     return Many(steps=longer, denoise_strength=steps / longer)
 

@@ -102,7 +102,7 @@ def _inputs(
     raw: Mapping[str, Any], id: str, definition: Mapping[str, Any], links: Mapping[Target, Source]
 ) -> dict[int, Source]:
     """What hangs on each input of a group: the folded node lists them by name, maybe fewer and in another order."""
-    places = {one.get("name"): k for k, one in enumerate(_mappings(definition.get("inputs")))}
+    places = {str(one.get("name")): k for k, one in enumerate(_mappings(definition.get("inputs")))}
     found = {}
     for k, socket in enumerate(_mappings(raw.get("inputs"))):
         place = places.get(socket.get("name")) if isinstance(socket.get("name"), str) else None
