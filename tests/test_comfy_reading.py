@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_graphs import box, editor, hung, native, server, wrapper
 
 import wanlab as wl
+from comfy_graphs import box, editor, hung, native, server, wrapper
 from wanlab.comfy import FromComfy
 from wanlab.comfy.guide import comfy_markdown
 from wanlab.comfy.kinds import Kind

@@ -25,6 +25,7 @@ _REASONS = {
     "schedule": "WanVideoWrapper's solvers have noise levels of their own.",
     "start_sigma": "It is written as the step at which it begins.",
     "start_step": "It is the step at which start_sigma begins.",
+    "end_step": "It is behind the last step, which is the same as 0.",
     "lora_strength": "Give each LoRA its strength.",
     "cache.threshold": "A value must be given; the node has its own default.",
     "cache.start_percent": "The node counts whole steps; it is written as the first step that acts.",
