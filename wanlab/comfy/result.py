@@ -16,6 +16,24 @@ from wanlab.show.page import Page, esc
 from wanlab.weights.registry import all_known
 
 _LONGEST = 120  # letters of a value in a table
+_STYLE = """\
+<style>
+.wanlab-comfy { container-type: inline-size; overflow-x: auto; }
+.wanlab-comfy table { border-collapse: collapse; }
+.wanlab-comfy :is(th, td) {
+  text-align: left !important; vertical-align: top; padding: 2px 14px 2px 0; min-width: 4em; max-width: 44em;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); overflow-wrap: break-word;
+}
+.wanlab-comfy td:last-child { min-width: 14em; }
+@container (max-width: 640px) {
+  .wanlab-comfy thead { display: none; }
+  .wanlab-comfy :is(table, tbody, tr, td) { display: block; }
+  .wanlab-comfy td { border: 0; overflow-wrap: anywhere; }
+  .wanlab-comfy td:empty { display: none; }
+  .wanlab-comfy td:first-child { font-weight: 600; padding-top: 8px; }
+  .wanlab-comfy td:last-child { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
+}
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,8 @@ class FromComfy:
     `settings` go to `lab.run`, `model` says how weights are loaded, `clip` (the same as `settings.clip`) how the clip is
     written. `changes` and `model_changes` are those of their values that the workflow gave, by dotted name. `not_taken` lists
     what has no place in wanlab or was refused; `notes` what was taken and means something else here. `samplers` are all
-    samplers of the workflow; those that were read come first, `read` of them.
+    samplers of the workflow; those that were read come first, `read` of them. `origins` says of each of the changes from which
+    node and input it comes.
     """
 
     settings: Settings
@@ -62,6 +81,7 @@ class FromComfy:
     changes: dict[str, Any]
     model_changes: dict[str, Any]
     samplers: tuple[str, ...]
+    origins: dict[str, str]
     read: int = 1
     source: str = ""
 
@@ -98,16 +118,17 @@ class FromComfy:
         return self.page().html
 
     def page(self) -> Page:
-        """The settings and the two lists as tables."""
-        rows = [(name, shown(value)) for name, value in {**self.model_changes, **self.changes}.items()]
+        """The settings, with the nodes that they come from, and the two lists as tables."""
+        values = {**self.model_changes, **self.changes}
+        rows = [(name, shown(value), self.origins.get(name, "")) for name, value in values.items()]
         sentence = f"{len(rows)} settings of {self.source or 'a workflow'}, {len(self.not_taken)} values not taken."
-        cells = "".join(f"<tr><th>{esc(name)}</th><td>{esc(value)}</td></tr>" for name, value in rows)
-        parts = [f"<p><strong>{esc(sentence)}</strong></p>", f"<table><tbody>{cells}</tbody></table>"]
+        parts = [
+            f'<p style="overflow-wrap:anywhere"><strong>{esc(sentence)}</strong></p>',
+            _table(("setting", "value", "from"), rows),
+        ]
         for title, entries in (("Not taken", self.not_taken), ("Taken, with a difference", self.notes)):
             parts += [f"<h4>{title}</h4>", table_html(entries)] if entries else []
-        style = "<style>.wanlab-comfy td,.wanlab-comfy th{text-align:left;vertical-align:top;overflow-wrap:anywhere}</style>"
-        body = f'{style}<div class="wanlab-comfy" style="overflow-x:auto">{"".join(parts)}</div>'
-        return Page(body, b"", sentence, self.source or "workflow")
+        return Page("".join(parts), b"", sentence, self.source or "workflow")
 
     def to_html(self, path: str | Path) -> Path:
         """Write the tables as one HTML file."""
@@ -116,20 +137,23 @@ class FromComfy:
 
 def table_html(entries: Sequence[Entry]) -> str:
     """A table of entries, "" for none."""
-    if not entries:
-        return ""
-    head = "".join(f"<th>{name}</th>" for name in ("node", "input", "value", "reason"))
-    body = "".join(
-        "<tr>" + "".join(f"<td>{esc(cell)}</td>" for cell in (one.node, one.input, shown(one.value, ""), one.reason)) + "</tr>"
-        for one in entries
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    rows = [(one.node, one.input, shown(one.value, ""), one.reason) for one in entries]
+    return _table(("node", "input", "value", "reason"), rows) if rows else ""
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with its own style, since notebooks align numbers; a narrow page scrolls it."""
+    head = "".join(f"<th>{esc(name)}</th>" for name in columns)
+    body = "".join("<tr>" + "".join(f"<td>{esc(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'{_STYLE}<div class="wanlab-comfy">{table}</div>'
 
 
 def shown(value: Any, nothing: str = "None") -> str:
     """A value as one line of text, cut if it is long."""
-    text = nothing if value is None else value if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
+    if value is None:
+        return nothing
+    text = " ".join((value if isinstance(value, str) else repr(value)).split()) or repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

@@ -103,9 +103,16 @@ class _Taking:
             samplers=tuple(
                 one.label for one in [*reading.chain.nodes, *(one for one in self.samplers if one not in reading.chain.nodes)]
             ),
+            origins=self._origins(),
             read=len(reading.chain.nodes),
             source=self.source,
         )
+
+    def _origins(self) -> dict[str, str]:
+        """Of each setting the node and input that it comes from."""
+        found = {name: f"{one.node.label}, {one.input}".removesuffix(", ") for name, one in self.reading.changes.items()}
+        loras = dict.fromkeys(one.node.label for one in self.reading.loras)
+        return {**found, **({"loras": "; ".join(loras)} if loras else {})}
 
     def _note(self, found: Found, sentence: str) -> None:
         entry = Entry(found.node.label, found.input, found.written, sentence)
