@@ -6,27 +6,27 @@ the few that are not the same number have a way back here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from wanlab.comfy import readings
+from wanlab.comfy import native_readings
+from wanlab.comfy.backwards import BACK, of_format
 from wanlab.comfy.layout import Piece
 from wanlab.comfy.lora_readings import block_boxes
 from wanlab.comfy.result import Entry
 from wanlab.comfy.tables import KINDS
+from wanlab.model_settings import LoraSettings
 from wanlab.settings import ModelSettings, Settings
 from wanlab.weights.registry import Known, find_known
 
-_LOAD, _PARTS, _TEXT, _ARGS, _SAMPLE, _DECODE, _NOTE = range(7)  # columns, from left to right
+_LEFT, _LOAD, _PARTS, _TEXT, _ARGS, _SAMPLE, _DECODE, _NOTE = range(-1, 7)  # columns, from left to right
 _STANDARD = {  # the files that WanVideoWrapper's own workflows name, where wanlab's model brings its own
     "text_encoder": "umt5-xxl-enc-bf16.safetensors",
     "vae": "Wan2_1_VAE_bf16.safetensors",
     "image_encoder": "clip_vision_h.safetensors",
 }
-_ATTENTION = ("sdpa", "flash_attn_2", "flash_attn_3", "sageattn")
-_QUANTIZATION = ("disabled", "fp8_e4m3fn", "fp8_e5m2", "fp8_e4m3fn_scaled", "fp8_e5m2_scaled")
 _OWN_LEVELS = {"unipc": "wan_unipc", "dpm++": "wan_dpmpp", "dpm++_sde": "wan_dpmpp"}
 _CACHES = {"teacache": "WanVideoTeaCache", "magcache": "WanVideoMagCache", "easycache": "WanVideoEasyCache"}
 
@@ -40,6 +40,7 @@ class Builder:
         self.values: dict[str, Any] = {**settings.flat(), **model.flat()}
         self.remarks: list[Entry] = []
         self._made: list[Piece] = []
+        self._chains: dict[tuple[LoraSettings, ...], Piece | None] = {}
 
     def pieces(self) -> list[Piece]:
         """All nodes, each after those that hang on it."""
@@ -49,7 +50,7 @@ class Builder:
         samples = self._samples(vae)
         last = self._samplers(texts, embeds, samples)
         decode = self._add("WanVideoDecode", _DECODE, self._boxes("WanVideoDecode"), vae=vae, samples=last)
-        combine = {**self._boxes("VHS_VideoCombine"), **_of_format(self.settings.clip.format), "save_metadata": True}
+        combine = {**self._boxes("VHS_VideoCombine"), **of_format(self.settings.clip.format), "save_metadata": True}
         self._add("VHS_VideoCombine", _DECODE, combine, images=decode).whole = False
         return self._made
 
@@ -63,7 +64,7 @@ class Builder:
         """What the boxes of a node hold, of those that become a setting; what cannot be told keeps the node's default."""
         found = {}
         for box in KINDS[type].boxes:
-            back = _BACK.get((type, box.name)) or _BACK.get(("", box.becomes))
+            back = BACK.get((type, box.name)) or BACK.get(("", box.becomes))
             if back:
                 value = back(self)
             elif box.becomes in self.values and box.read is not None:
@@ -204,7 +205,7 @@ class Builder:
             self._remark("schedule", schedule, "WanVideoWrapper's solver has Wan's own levels, which differ by 0.001 at most.")
             return values, None, {**hints, "levels": own}
         named = "simple" if schedule == "ideal" or (schedule == "solver" and solver == "euler") else schedule
-        if named in readings.SCHEDULERS:
+        if named in native_readings.SCHEDULERS:
             if named != schedule:
                 self._remark("schedule", schedule, "It is written as ComfyUI's simple, whose levels are rounded to 0.001.")
             shift = self._add("DummyComfyWanModelObject", _PARTS, {"shift": settings.shift})
@@ -250,13 +251,10 @@ class Builder:
         model = self.model
         swap = compile_args = extra = None
         if model.blocks_to_swap or model.offload_text_embedding or model.offload_image_embedding:
-            swap = self._add("WanVideoBlockSwap", _LOAD, self._boxes("WanVideoBlockSwap"))
+            swap = self._once("WanVideoBlockSwap")
         if model.compile:
-            compile_args = self._add("WanVideoTorchCompileSettings", _LOAD, self._boxes("WanVideoTorchCompileSettings"))
-        lora = None
-        for one in model.loras:
-            if one.expert in ("both", expert) or expert == "both":
-                lora = self._lora(one, lora)
+            compile_args = self._once("WanVideoTorchCompileSettings")
+        lora = self._chain(tuple(one for one in model.loras if expert in (one.expert, "both") or one.expert == "both"))
         name, part = self._file(expert)
         if part:
             extra = self._add("WanVideoExtraModelSelect", _LOAD, {"extra_model": part})
@@ -264,16 +262,30 @@ class Builder:
         links = {"block_swap_args": swap, "compile_args": compile_args, "lora": lora, "extra_model": extra}
         return self._add("WanVideoModelLoader", _PARTS, values, **links)
 
-    def _lora(self, one: Any, before: Piece | None) -> Piece:
+    def _once(self, type: str) -> Piece:
+        """A node on which the loaders of both transformers hang."""
+        found = next((piece for piece in self._made if piece.type == type), None)
+        return found or self._add(type, _LOAD, self._boxes(type))
+
+    def _chain(self, loras: tuple[LoraSettings, ...]) -> Piece | None:
+        """The LoRAs one behind the other; the same ones are one chain for both transformers."""
+        if loras not in self._chains:
+            lora = None
+            for one in loras:
+                lora = self._lora(one, lora)
+            self._chains[loras] = lora
+        return self._chains[loras]
+
+    def _lora(self, one: LoraSettings, before: Piece | None) -> Piece:
         values = {"lora": one.file, "strength": one.strength, "merge_loras": one.merge}
         blocks = None
         if one.blocks != "all":
-            blocks = self._add("WanVideoLoraBlockEdit", _LOAD, block_boxes(one.blocks))
+            blocks = self._add("WanVideoLoraBlockEdit", _LEFT, block_boxes(one.blocks))
         if isinstance(one.strength, tuple):
             values["strength"] = one.strength[0]
         piece = self._add("WanVideoLoraSelect", _LOAD, values, prev_lora=before, blocks=blocks)
         if isinstance(one.strength, tuple):
-            listed = self._add("StringToFloatList", _LOAD, {"string": ", ".join(f"{s:.17g}" for s in one.strength)})
+            listed = self._add("StringToFloatList", _LEFT, {"string": ", ".join(f"{s:.17g}" for s in one.strength)})
             self._made.insert(self._made.index(piece), self._made.pop())
             piece.links["strength"] = (listed, 0)
         return piece
@@ -300,58 +312,3 @@ class Builder:
         entry = Entry("model" if setting in ("model", "boundary_ratio") else "run", setting, value, reason)
         if entry not in self.remarks:
             self.remarks.append(entry)
-
-
-def _of_format(format: str) -> dict[str, Any]:
-    """VideoHelperSuite's name of the format, with the boxes that this format has."""
-    name = next(one for one, ours in readings.FORMATS.items() if ours == format)
-    boxes: dict[str, dict[str, Any]] = {
-        "mp4": {"pix_fmt": "yuv420p", "crf": 19},
-        "webm": {"pix_fmt": "yuv420p", "crf": 20},
-        "webp": {"lossless": True},
-    }
-    return {"format": name, **boxes.get(format, {})}
-
-
-def _steps_of(percent: str, up: bool) -> Callable[[Builder], int | None]:
-    """A part of the steps as a number of steps: the first or the last that lies in it."""
-
-    def back(builder: Builder) -> int | None:
-        value = builder.values.get(percent)
-        if value is None:
-            return None
-        if percent.endswith("end_percent") and value == 1:
-            return -1
-        steps = builder.settings.steps
-        inside = [i for i in range(steps + 1) if (i / steps >= value if up else i / steps <= value)]
-        return (min if up else max)(inside)
-
-    return back
-
-
-def _among(setting: str, known: tuple[str, ...]) -> Callable[[Builder], Any]:
-    return lambda builder: builder.values.get(setting) if builder.values.get(setting) in known else known[0]
-
-
-# The way back of boxes that do not hold the setting as it is: by node and box, or by what the box becomes.
-_BACK: Mapping[tuple[str, str], Callable[[Builder], Any]] = {
-    ("WanVideoSampler", "scheduler"): lambda builder: builder.settings.solver,
-    ("WanVideoSampler", "riflex_freq_index"): lambda builder: builder.values.get("riflex.index", 0),
-    ("WanVideoSampler", "end_step"): lambda builder: builder.settings.end_step or -1,
-    ("WanVideoSampler", "add_noise_to_samples"): lambda builder: bool(builder.settings.samples and builder.settings.add_noise),
-    ("WanVideoTextEncode", "positive_prompt"): lambda builder: builder.settings.prompt,
-    ("WanVideoTextEncode", "device"): lambda builder: "cpu" if builder.model.text_encoder_device == "cpu" else "gpu",
-    ("WanVideoModelLoader", "model"): lambda builder: builder.model.model,
-    ("", "quantization"): _among("quantization", _QUANTIZATION),
-    ("", "attention_mode"): _among("attention_mode", _ATTENTION),
-    ("", "compile.backend"): _among("compile.backend", ("inductor", "cudagraphs")),
-    ("", "compile.whole"): lambda builder: not builder.values.get("compile.whole"),
-    ("", "cache.start_percent"): _steps_of("cache.start_percent", True),
-    ("", "cache.end_percent"): _steps_of("cache.end_percent", False),
-    ("", "context.fuse"): _among("context.fuse", ("linear", "pyramid")),
-    ("", "context.schedule"): _among("context.schedule", ("static_standard", "uniform_standard", "uniform_looped")),
-    ("", "freeinit.filter"): _among("freeinit.filter", ("butterworth", "ideal", "gaussian")),
-    ("WanVideoDecode", "tile_y"): lambda builder: builder.model.vae_tile,
-    ("WanVideoDecode", "tile_stride_y"): lambda builder: builder.model.vae_tile_stride,
-    ("VHS_VideoCombine", "format"): lambda builder: None,
-}

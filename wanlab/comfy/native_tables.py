@@ -6,6 +6,7 @@ Read from the nodes of ComfyUI's version of October 2025.
 from __future__ import annotations
 
 from wanlab.comfy import lora_readings as loras
+from wanlab.comfy import native_readings as native
 from wanlab.comfy import readings as read
 from wanlab.comfy import sentences as why
 from wanlab.comfy.kinds import Box, Kind, Socket, along, out, take
@@ -15,9 +16,9 @@ _TEXTS = (Socket("positive", role="positive"), Socket("negative", role="negative
 _INTO = (_MODEL, *_TEXTS, Socket("latent_image", role="samples"))
 _CFG = take("cfg", 8.0, "cfg", read.fraction)
 _STEPS = take("steps", 20, "steps", read.whole)
-_SAMPLER = take("sampler_name", "euler", "solver", read.sampler)
-_SCHEDULER = take("scheduler", "simple", "schedule", read.schedule)
-_DENOISE = take("denoise", 1.0, "denoise_strength", read.denoise, "ComfyUI lengthens the schedule by it.")
+_SAMPLER = take("sampler_name", "euler", "solver", native.sampler)
+_SCHEDULER = take("scheduler", "simple", "schedule", native.schedule)
+_DENOISE = take("denoise", 1.0, "denoise_strength", native.denoise, "ComfyUI lengthens the schedule by it.")
 
 
 def _adds(value: object, at: read.At) -> object:
@@ -169,7 +170,7 @@ MODELS: dict[str, Kind] = {
     "PathchSageAttentionKJ": Kind(
         "Another attention (KJNodes).",
         (
-            take("sage_attention", "disabled", "attention_mode", read.sage),
+            take("sage_attention", "disabled", "attention_mode", native.sage),
             out("allow_compile", False, why.COMPILER, True),
         ),
         (Socket("model"),),
@@ -202,7 +203,7 @@ TECHNIQUES: dict[str, Kind] = {
     "SkipLayerGuidanceDiT": Kind(
         "Skip-layer guidance by a third pass.",
         (
-            take("double_layers", "7, 8, 9", "slg.blocks", read.skipped_in_third),
+            take("double_layers", "7, 8, 9", "slg.blocks", native.skipped_in_third),
             out("single_layers", "7, 8, 9", "Wan has one kind of block.", ""),
             Box("scale", None, "", "The blocks are skipped in the negative pass, whose strength is cfg."),
             *_percents("slg", 0.01, 0.15),
@@ -216,12 +217,14 @@ TECHNIQUES: dict[str, Kind] = {
         (Socket("model"),),
     ),
     "CFGZeroStar": Kind(
-        "CFG-Zero*.", (Box("", None, "cfg_zero.zero_steps", "On, with no step left out.", read.zero_star),), (Socket("model"),)
+        "CFG-Zero*.",
+        (Box("", None, "cfg_zero.zero_steps", "On, with no step left out.", native.zero_star),),
+        (Socket("model"),),
     ),
     "CFGZeroStarAndInit": Kind(
         "CFG-Zero* (KJNodes).",
         (
-            take("use_zero_init", True, "cfg_zero.zero_steps", read.zero_init),
+            take("use_zero_init", True, "cfg_zero.zero_steps", native.zero_init),
             along("zero_init_steps", 0, "cfg_zero.zero_steps", "One more, since the node counts from 0."),
         ),
         (Socket("model"),),
@@ -265,11 +268,11 @@ TECHNIQUES: dict[str, Kind] = {
         "Context windows.",
         (
             take("context_length", 81, "context.frames", read.whole),
-            take("context_overlap", 30, "context.overlap", read.native_overlap),
-            take("context_schedule", "standard_static", "context.schedule", read.native_schedule),
-            take("context_stride", 1, "context.stride", read.native_stride, "Latent frames: four times as many frames."),
+            take("context_overlap", 30, "context.overlap", native.native_overlap),
+            take("context_schedule", "standard_static", "context.schedule", native.native_schedule),
+            take("context_stride", 1, "context.stride", native.native_stride, "Latent frames: four times as many frames."),
             take("closed_loop", False, "context.closed_loop"),
-            take("fuse_method", "pyramid", "context.fuse", read.native_fuse),
+            take("fuse_method", "pyramid", "context.fuse", native.native_fuse),
             take("freenoise", False, "context.freenoise"),
         ),
         (Socket("model"),),
@@ -289,7 +292,7 @@ LATENTS: dict[str, Kind] = {
     "CLIPTextEncode": Kind("Reads a prompt.", (take("text", "", "prompt or negative_prompt", read.text),), (Socket("clip"),)),
     "ConditioningZeroOut": Kind(
         "Zeros in place of a negative prompt.",
-        (Box("", None, "", "Zeros in place of a text are not made; at cfg 1 there is no negative pass.", read.zeros),),
+        (Box("", None, "", "Zeros in place of a text are not made; at cfg 1 there is no negative pass.", native.zeros),),
         (Socket("conditioning", role="zeros"),),
     ),
     "EmptyHunyuanLatentVideo": Kind("The clip's size and length.", _SIZE),
@@ -344,7 +347,7 @@ LATENTS: dict[str, Kind] = {
     "VAEDecodeTiled": Kind(
         "Makes frames of latents in tiles.",
         (
-            take("tile_size", 512, "vae_tile", read.native_tile),
+            take("tile_size", 512, "vae_tile", native.native_tile),
             along("overlap", 64, "vae_tile_stride", "Tile less overlap."),
             out("temporal_size", 64, "Tiles are in height and width only; a clip is decoded frame by frame anyway.", 4096),
             out("temporal_overlap", 8, "Tiles are in height and width only.", 64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wanlab.comfy import native_readings as native
 from wanlab.comfy import readings as read
 from wanlab.comfy import sentences as why
 from wanlab.comfy.kinds import Box, Kind, Socket, along, out, take
@@ -33,7 +34,7 @@ SAVERS: dict[str, Kind] = {
         "Writes a webp.",
         (
             _PREFIX,
-            take("fps", 6.0, "clip.frame_rate, clip.format", read.saved_as("webp")),
+            take("fps", 6.0, "clip.frame_rate, clip.format", native.saved_as("webp")),
             out("lossless", True, why.WRITING),
             out("quality", 80, why.WRITING, 90, 85, 75),
             out("method", "default", why.WRITING, "fastest", "slowest"),
@@ -45,7 +46,7 @@ SAVERS: dict[str, Kind] = {
         "Writes a png that moves.",
         (
             _PREFIX,
-            take("fps", 6.0, "clip.frame_rate, clip.format", read.saved_as("png"), "A folder with a picture for each frame."),
+            take("fps", 6.0, "clip.frame_rate, clip.format", native.saved_as("png"), "A folder with a picture for each frame."),
             out("compress_level", 4, why.WRITING),
         ),
         (_IMAGES,),
@@ -56,7 +57,7 @@ SAVERS: dict[str, Kind] = {
         (
             _PREFIX,
             out("codec", "vp9", "wanlab's webm is VP9."),
-            take("fps", 24.0, "clip.frame_rate, clip.format", read.saved_as("webm")),
+            take("fps", 24.0, "clip.frame_rate, clip.format", native.saved_as("webm")),
             out("crf", 32.0, why.WRITING, 32, 20, 20.0, 13, 13.0),
         ),
         (_IMAGES,),
@@ -66,7 +67,7 @@ SAVERS: dict[str, Kind] = {
         "Writes a mp4.",
         (
             take("filename_prefix", "video/ComfyUI", "clip.filename_prefix"),
-            take("format", "auto", "clip.format", read.native_format),
+            take("format", "auto", "clip.format", native.native_format),
             out("codec", "auto", why.WRITING, "h264"),
         ),
         (Socket("video", role="frames made"),),
@@ -74,7 +75,7 @@ SAVERS: dict[str, Kind] = {
     ),
     "SaveImage": Kind(
         "Writes pictures.",
-        (_PREFIX, Box("", None, "clip.format", "png, a folder with a picture for each frame.", read.as_pictures)),
+        (_PREFIX, Box("", None, "clip.format", "png, a folder with a picture for each frame.", native.as_pictures)),
         (_IMAGES,),
         saves=True,
     ),

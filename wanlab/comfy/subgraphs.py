@@ -105,7 +105,7 @@ def _inputs(
     places = {str(one.get("name")): k for k, one in enumerate(_mappings(definition.get("inputs")))}
     found = {}
     for k, socket in enumerate(_mappings(raw.get("inputs"))):
-        place = places.get(socket.get("name")) if isinstance(socket.get("name"), str) else None
+        place = places.get(str(socket.get("name")))
         if place is not None and (id, k) in links:
             found[place] = links[id, k]
     return found

@@ -106,9 +106,9 @@ LOADERS: dict[str, Kind] = {
         "Another attention for some steps.",
         tuple(
             Box(name, None, "", "The way to compute attention is the same on all steps.")
-            for name in ("attention_mode", "start_step", "end_step")
+            for name in ("attention_mode", "start_step", "end_step", "verbose")
         ),
-        (Socket("model"),),
+        (Socket("model"), Socket("blocks", role="same")),
     ),
     "WanVideoVACEModelSelect": Kind(
         "The part of VACE, beside a text-to-video model.",

@@ -28,6 +28,7 @@ _REASONS = {
     "end_step": "It is behind the last step, which is the same as 0.",
     "lora_strength": "Give each LoRA its strength.",
     "cache.threshold": "A value must be given; the node has its own default.",
+    "cache.max_skip": "A value must be given; the node has its own default.",
     "cache.start_percent": "The node counts whole steps; it is written as the first step that acts.",
     "cache.end_percent": "The node counts whole steps; it is written as the last step that acts.",
     "context.fuse": "WanVideoWrapper has linear and pyramid; linear is written.",
