@@ -39,7 +39,7 @@ def documents(path: Path) -> list[Any]:
     for name in ("json", *_NAMES, "comment"):
         if name in found:
             with contextlib.suppress(ValueError, RecursionError):
-                parsed += _unwrapped(json.loads(found[name]))
+                parsed += unwrapped(json.loads(found[name]))
     if not parsed and "json" in found:
         raise FileError(f"{path} is no JSON, so no workflow of ComfyUI.")
     if not parsed:
@@ -47,7 +47,7 @@ def documents(path: Path) -> list[Any]:
     return parsed
 
 
-def _unwrapped(document: Any) -> Iterator[Any]:
+def unwrapped(document: Any) -> Iterator[Any]:
     """A document that holds workflows under the names that the server gives them, or is one."""
     inner = [document[name] for name in _NAMES if isinstance(document, dict) and isinstance(document.get(name), dict)]
     if inner and "nodes" not in document:

@@ -90,7 +90,8 @@ _OUTPUTS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "VHS_LoadVideo": (("IMAGE", "IMAGE"), ("frame_count", "INT"), ("audio", "AUDIO"), ("video_info", "VHS_VIDEOINFO")),
     "VHS_VideoCombine": (("Filenames", "VHS_FILENAMES"),),
 }
-_FOREIGN_MODEL = ("BasicScheduler",)  # whose socket "model" is ComfyUI's own type
+# Sockets of these names that are of ComfyUI's own type instead of WanVideoWrapper's.
+_FOREIGN = {("BasicScheduler", "model"): "MODEL", ("VHS_VideoCombine", "vae"): "VAE"}
 
 
 @dataclass
@@ -209,9 +210,7 @@ def _sockets(piece: Piece) -> list[tuple[str, bool]]:
 
 
 def _type_of(piece: Piece, name: str) -> str:
-    if name == "model" and piece.type in _FOREIGN_MODEL:
-        return "MODEL"
-    return _SOCKET_TYPES.get(name, "FLOAT")
+    return _FOREIGN.get((piece.type, name)) or _SOCKET_TYPES.get(name, "FLOAT")
 
 
 def _height(piece: Piece) -> int:

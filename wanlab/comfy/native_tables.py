@@ -27,14 +27,6 @@ def _adds(value: object, at: read.At) -> object:
     return False if off else read.Many()
 
 
-def _from_step(value: object, at: read.At) -> object:
-    return read.whole(value, at)
-
-
-def _no_negative(value: object, at: read.At) -> object:
-    return value
-
-
 SAMPLERS: dict[str, Kind] = {
     "KSampler": Kind(
         "Samples.",
@@ -106,6 +98,15 @@ MODELS: dict[str, Kind] = {
         ),
     ),
     "UnetLoaderGGUF": Kind("Loads the transformer of a GGUF file.", (take("unet_name", "", "model", read.model_file),)),
+    "UnetLoaderGGUFAdvanced": Kind(
+        "Loads the transformer of a GGUF file.",
+        (
+            take("unet_name", "", "model", read.model_file),
+            out("dequant_dtype", "default", "Weights are brought to base_precision."),
+            out("patch_dtype", "default", "LoRAs are computed in base_precision."),
+            out("patch_on_device", False, why.WAITING, True),
+        ),
+    ),
     "DiffusionModelLoaderKJ": Kind(
         "Loads the transformer (KJNodes).",
         (
@@ -282,7 +283,7 @@ TECHNIQUES: dict[str, Kind] = {
 _SIZE = (
     take("width", 832, "width", read.whole),
     take("height", 480, "height", read.whole),
-    take("length", 81, "frames", read.frames),
+    take("length", 81, "frames", read.whole),
     out("batch_size", 1, why.ONE_BATCH),
 )
 _CLIP_SEES = Socket("clip_vision_output")

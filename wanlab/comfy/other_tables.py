@@ -15,7 +15,7 @@ SAVERS: dict[str, Kind] = {
     "VHS_VideoCombine": Kind(
         "Writes the clip (VideoHelperSuite).",
         (
-            take("frame_rate", 8, "clip.frame_rate", read.rate),
+            take("frame_rate", 8, "clip.frame_rate", read.fraction),
             take("loop_count", 0, "clip.loop_count", read.whole),
             take("filename_prefix", "AnimateDiff", "clip.filename_prefix"),
             take("format", "image/gif", "clip.format", read.clip_format),
@@ -79,7 +79,7 @@ SAVERS: dict[str, Kind] = {
         (_IMAGES,),
         saves=True,
     ),
-    "CreateVideo": Kind("The frame rate.", (take("fps", 30.0, "clip.frame_rate", read.rate),), (_IMAGES, _SOUND)),
+    "CreateVideo": Kind("The frame rate.", (take("fps", 30.0, "clip.frame_rate", read.fraction),), (_IMAGES, _SOUND)),
 }
 
 _PART = "A video is read from its first frame to its last."

@@ -60,6 +60,9 @@ _GOES_ON = (
 _STOPS = ("end_at_step", "end_step", "return_with_leftover_noise")
 
 
+_WEIGHTS = (".safetensors", ".gguf")
+
+
 @dataclass
 class Found:
     """A setting's value, and where it was found."""
@@ -216,7 +219,7 @@ def _walk(reading: Reading, start: Node, role: str, *, path_only: bool = False) 
         reading.visited.add(node.id)
         kind = KINDS.get(node.type)
         if kind is None or kind.lost:
-            _strange(reading, node, kind)
+            _strange(reading, node, kind, role)
             if not path_only:
                 stack += [(found, role, False) for found in _handed_on(reading, node)]
             continue
@@ -317,8 +320,17 @@ def _second_cfg(reading: Reading, node: Node) -> None:
     found.value = tuple(float(one) if isinstance(one, int) else one for one in halves)
 
 
-def _strange(reading: Reading, node: Node, kind: Kind | None) -> None:
+def _strange(reading: Reading, node: Node, kind: Kind | None, role: str) -> None:
+    """A node of which nothing, or nothing but the file of a transformer, is taken."""
     if node.type in NOTES or node.type in CONSTANTS:
+        return
+    files = [(name, value) for name, value in node.values.items() if isinstance(value, str) and value.endswith(_WEIGHTS)]
+    if role == "model" and kind is None and len(files) == 1:
+        [(name, file)] = files
+        reading.transformers.append((reading.expert, Found(file, node, name, file)))
+        reading.notes.append(
+            Entry(node.label, name, file, "wanlab does not know this node; its file is taken for the transformer.")
+        )
         return
     reading.lose(node, "", None, kind.lost if kind else STRANGERS.get(node.type, "wanlab does not know this node."))
 

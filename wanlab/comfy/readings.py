@@ -156,16 +156,6 @@ def cached(kind: str, threshold: str) -> Any:
     return read
 
 
-def frames(value: Any, at: At) -> Any:
-    """A whole number of frames."""
-    return as_number(value)
-
-
-def closed(value: Any, at: At) -> Any:
-    """How windows are blended; the wrapper with an image repeats the condition of its first frame in every window."""
-    return value
-
-
 def blocks_only(value: Any, at: At) -> Any:
     """Compile each block, or else the whole transformer."""
     return not value if isinstance(value, bool) else value
@@ -185,11 +175,6 @@ def clip_format(value: Any, at: At) -> Any:
     if value not in EXACT_FORMATS:
         at.note(f"wanlab's {FORMATS[value]} has another encoder than {value.partition('/')[2]}.")
     return FORMATS[value]
-
-
-def rate(value: Any, at: At) -> Any:
-    """Frames per second."""
-    return fraction(value, at)
 
 
 def model_file(value: Any, at: At) -> Any:

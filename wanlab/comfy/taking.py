@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wanlab.comfy.carriers import documents
+from wanlab.comfy.carriers import documents, unwrapped
 from wanlab.comfy.graph import Graph, Node, Unreadable, parse
 from wanlab.comfy.model_files import Told, told, with_vace
 from wanlab.comfy.reading import Found, Reading, read, saving
@@ -35,8 +35,7 @@ def from_comfy(workflow: str | os.PathLike[str] | Mapping[str, Any], *, sampler:
     cannot be taken raise nothing: they are in `not_taken`.
     """
     if isinstance(workflow, Mapping):
-        source, found = "", [dict(workflow)]
-        found = list(_inner(found[0]))
+        source, found = "", list(unwrapped(dict(workflow)))
     else:
         path = Path(workflow)
         source, found = path.name, documents(path)
@@ -47,11 +46,6 @@ def from_comfy(workflow: str | os.PathLike[str] | Mapping[str, Any], *, sampler:
     saved = {one.id: 1 for one in samplers if saving(graph, wires, one)[0]}
     chain = choose(wires, samplers, saved, None if sampler is None else str(sampler))
     return _Taking(read(graph, wires, chain), samplers, source).result()
-
-
-def _inner(document: dict[str, Any]) -> Sequence[Any]:
-    inner = [document[name] for name in ("prompt", "workflow") if isinstance(document.get(name), Mapping)]
-    return inner if inner and "nodes" not in document else [document]
 
 
 def _graph(found: Sequence[Any]) -> tuple[Graph | None, list[Node], str]:

@@ -158,7 +158,7 @@ _DEVICE = take("device", "gpu", "text_encoder_device", _device, "cpu is taken; g
 _SIZE = (
     take("width", 832, "width", read.whole),
     take("height", 480, "height", read.whole),
-    take("num_frames", 81, "frames", read.frames),
+    take("num_frames", 81, "frames", read.whole),
 )
 _EMBEDS = Socket("control_embeds", why=why.POSES)
 _EXTRA = Socket("extra_latents", why="Further latents behind the clip's are not made.")
@@ -238,7 +238,7 @@ ENCODERS: dict[str, Kind] = {
         (
             take("generation_width", 832, "width", read.whole),
             take("generation_height", 480, "height", read.whole),
-            take("num_frames", 81, "frames", read.frames),
+            take("num_frames", 81, "frames", read.whole),
             _KEEPS,
             _NOISE,
             take("latent_strength", 1.0, "start_latent_strength", read.fraction),
