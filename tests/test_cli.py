@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from wanlab.__main__ import main
-from wanlab.knobs import LAB_FOLDER
+from wanlab.__main__ import _parsers, main
+from wanlab.comfy import to_comfy
+from wanlab.knobs import LAB_FOLDER, changes_from
 from wanlab.log import RunLog
 from wanlab.settings import Settings
 from wanlab.tiny import tiny_path
@@ -297,3 +299,54 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert said.err.splitlines()[-1] == "Stopped after 2 of 2 steps, which are kept: run the same line again to go on."
     assert not (tmp_path / "x.mp4").exists()
     assert "stopped" in Said(capsys, "log", "--lab", tmp_path).out
+
+
+# ComfyUI ----------------------------------------------------------------------------------------------------------------
+
+
+def test_comfy_prints_the_line_that_makes_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = Settings(prompt="a cube; $HOME `x`\x1b[2J", steps=7).but({"feta.weight": 4, "clip.pingpong": True})
+    to_comfy(wanted, path=tmp_path / "made.json")
+    said = Said(capsys, "comfy", tmp_path / "made.json")
+    assert said.status == 0
+    assert "\x1b" not in said.out
+    words = shlex.split(said.out)
+    assert words[:2] == ["wanlab", "run"]
+    given, strange = _parsers()[0].parse_known_args(words[1:])
+    assert not strange
+    assert changes_from(given)["feta.weight"] == 4
+    assert changes_from(given)["clip.pingpong"] is True
+    assert changes_from(given)["steps"] == 7
+
+
+def test_comfy_tells_what_is_not_taken_beside_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workflow = to_comfy(Settings(), api=True)
+    workflow["99"] = {"class_type": "Sharpen\x1b[2J", "inputs": {"images": ["6", 0]}}
+    next(one for one in workflow.values() if one["class_type"] == "VHS_VideoCombine")["inputs"]["images"] = ["99", 0]
+    (tmp_path / "a.json").write_text(json.dumps(workflow))
+    said = Said(capsys, "comfy", tmp_path / "a.json", "--python")
+    assert said.out.startswith("import wanlab as wl\n")
+    assert "Not taken:" in said.err
+    assert "\x1b" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["comfy"], "There is no file; say which workflow to read"),
+        (["comfy", "nowhere.json"], "nowhere.json cannot be read"),
+        (["comfy", "made.json", "--sampler", "77"], "sampler is '77'; the samplers are WanVideoSampler #"),
+    ],
+)
+def test_comfy_refuses_in_a_sentence(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    to_comfy(Settings(), path="made.json")
+    said = Said(capsys, *words)
+    assert said.status == 2
+    assert sentence in said.err
+
+
+def test_comfy_prints_its_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Said(capsys, "comfy", "--markdown").out == (Path(__file__).parents[1] / "docs/comfyui.md").read_text()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wanlab import show
     from wanlab.clip import Clip, read_settings
+    from wanlab.comfy import from_comfy, to_comfy
     from wanlab.comparing import compare, join
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab
@@ -44,12 +45,14 @@ _HOMES = {
     "WanlabError": "errors",
     "compare": "comparing",
     "dry_run": "planning",
+    "from_comfy": "comfy",
     "inspect_checkpoint": "weights.inspection",
     "join": "comparing",
     "measure": "measuring",
     "plan": "planning",
     "read_settings": "clip",
     "tiny_path": "tiny",
+    "to_comfy": "comfy",
 }
 
 __all__ = [
@@ -68,6 +71,7 @@ __all__ = [
     "WanlabError",
     "compare",
     "dry_run",
+    "from_comfy",
     "inspect_checkpoint",
     "join",
     "measure",
@@ -75,6 +79,7 @@ __all__ = [
     "read_settings",
     "show",
     "tiny_path",
+    "to_comfy",
 ]
 
 

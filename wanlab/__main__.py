@@ -1,4 +1,4 @@
-"""The command line: `wanlab run`, `sweep`, `plan`, `models`, `inspect`, `log`, `trim`, `settings`.
+"""The command line: `wanlab run`, `sweep`, `plan`, `models`, `inspect`, `comfy`, `log`, `trim`, `settings`.
 
 Heavy things load when they are needed.
 """
@@ -135,6 +135,18 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     inspect.add_argument("path", metavar="PATH", type=Path)
     inspect.set_defaults(do=_inspect)
 
+    comfy = commands.add_parser(
+        "comfy",
+        help="read a workflow of ComfyUI",
+        description="Read a workflow of ComfyUI, of the nodes of WanVideoWrapper or of ComfyUI's own: a JSON file, or a png, "
+        "webp, mp4 or webm that carries one. Print the line that makes the same run here, and what could not be taken over.",
+    )
+    comfy.add_argument("path", metavar="FILE", type=Path, nargs="?")
+    comfy.add_argument("--sampler", metavar="NODE", help="of several samplers this one: its number or title")
+    comfy.add_argument("--python", action="store_true", help="print lines of Python instead")
+    comfy.add_argument("--markdown", action="store_true", help="print which node becomes which setting, as docs/comfyui.md")
+    comfy.set_defaults(do=_comfy)
+
     log = commands.add_parser(
         "log", parents=[lab], help="list the runs of a lab", description="List the runs, the newest last."
     )
@@ -220,6 +232,23 @@ def _inspect(given: argparse.Namespace) -> None:
     from wanlab.weights.inspection import inspect_checkpoint
 
     print(_plain_lines(repr(inspect_checkpoint(given.path))))
+
+
+def _comfy(given: argparse.Namespace) -> None:
+    from wanlab.comfy import from_comfy
+
+    if given.markdown:
+        from wanlab.comfy.guide import comfy_markdown
+
+        print(comfy_markdown(), end="")
+        return
+    if given.path is None:
+        raise SettingsError("There is no file; say which workflow to read: wanlab comfy workflow.json.")
+    found = from_comfy(given.path, sampler=given.sampler)
+    print(_plain_lines(found.code() if given.python else found.command()))
+    for title, entries in (("Not taken:", found.not_taken), ("Taken, with a difference:", found.notes)):
+        if entries:
+            print(_plain_lines("\n".join([title, *(f"  {entry}" for entry in entries)])), file=sys.stderr)
 
 
 def _rehearse(out: Path, settings: Settings) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from wanlab import show
 from wanlab.bench import Bench
 from wanlab.clip import Clip, contact_sheet
+from wanlab.comfy import Workflow, to_comfy
 from wanlab.declare import switches
 from wanlab.denoise import Step, denoise
 from wanlab.errors import SettingsError
@@ -158,6 +159,14 @@ class Run:
         self._bench.check(fork)
         known = set[str]()
         return Plan((self._bench.planned(self.timeline, {}, known), self._bench.planned(fork, changes, known)))
+
+    def to_comfy(self, path: str | Path | None = None, *, api: bool = False) -> Workflow:
+        """The run as a workflow that ComfyUI with WanVideoWrapper opens, written to `path` if that is given.
+
+        A dict of the form that its editor opens, or with `api` of the one that its server runs; `left_out` says what has no
+        place there. Of a fork it has the settings at the start.
+        """
+        return to_comfy(self.settings, self._bench.settings, path, api=api, forks=self.timeline.forks)
 
     def __repr__(self) -> str:
         reused = f", {self.steps_reused} reused" if self.steps_reused else ""
