@@ -168,6 +168,10 @@ class Run:
         tile = show.Tile(self.clip.frames, self.settings.prompt, {name: str(value) for name, value in details.items()})
         return show.player([tile], frame_rate=self.clip.frame_rate)
 
+    def to_html(self, path: str | Path) -> Path:
+        """Write the player as one complete HTML file; the path is returned. FileError if it cannot be written."""
+        return self.page().to_html(path)
+
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         if not self.facts["steps_done"]:
             return {"text/plain": repr(self)}

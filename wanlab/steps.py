@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
@@ -83,6 +84,10 @@ class Steps(Sequence[Step]):
 
     def __repr__(self) -> str:
         return f"Steps({len(self)} of {len(self._run.timeline)} steps of run {self._run.id})"
+
+    def to_html(self, path: str | Path, *, full: bool = False) -> Path:
+        """Write the scrubber as one complete HTML file; the path is returned. FileError if it cannot be written."""
+        return self.page(full=full).to_html(path)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)} if len(self) else {"text/plain": repr(self)}
