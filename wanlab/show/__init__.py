@@ -8,8 +8,8 @@ internet, and on plain http; where scripts are stripped it stays a still picture
 Player of "nothing yet": 17 frames of 64x64, 16 a second.
 """
 
-from wanlab.show.page import Page
+from wanlab.show.page import Page, Shown
 from wanlab.show.player import Mode, Tile, player
-from wanlab.show.steps import steps_page
+from wanlab.show.steps import Curve, Denoising, denoising_page, steps_page
 
-__all__ = ["Mode", "Page", "Tile", "player", "steps_page"]
+__all__ = ["Curve", "Denoising", "Mode", "Page", "Shown", "Tile", "denoising_page", "player", "steps_page"]
