@@ -49,7 +49,7 @@ LAYERS = (
     ("bench",),
     ("steps",),
     ("run",),
-    ("comparing",),
+    ("comparing", "parting"),
     ("lab",),
     ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image", "tiny.lora_training"),
     ("tiny.lora_steps", "tiny.lora_style"),
@@ -93,6 +93,7 @@ WITH_TORCH = (
     "steps",
     "run",
     "comparing",
+    "parting",
     "lab",
     "tiny",
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab
     from wanlab.log import RunLog
+    from wanlab.parting import compare_steps
     from wanlab.planning import dry_run, plan
     from wanlab.plans import Plan
     from wanlab.run import Run
@@ -40,6 +41,7 @@ _HOMES = {
     "SettingsError": "errors",
     "WanlabError": "errors",
     "compare": "comparing",
+    "compare_steps": "parting",
     "dry_run": "planning",
     "inspect_checkpoint": "weights.inspection",
     "join": "comparing",
@@ -62,6 +64,7 @@ __all__ = [
     "SettingsError",
     "WanlabError",
     "compare",
+    "compare_steps",
     "dry_run",
     "inspect_checkpoint",
     "join",

@@ -38,8 +38,8 @@ class Replayed(Protocol):
 class Measured:
     """Numbers of a step; None is unknown.
 
-    `velocity` and `latents` are standard deviations, `change` is how far the clean estimate is from that of the step before, as a
-    part of its size (root mean squares), `calls` the passes of the model that the step takes, whenever it was computed.
+    `velocity` and `latents` are standard deviations, `change` is how far the clean estimate is from that of the step before, as
+    a part of its size (`relative`), `calls` the passes of the model that the step takes, whenever it was computed.
     """
 
     sigma: float
@@ -115,14 +115,13 @@ class Steps(Sequence[Step]):
             pictures = _smaller(clean[:: thinned.frames], thinned.pixels), noisy
             parts.append((*pictures, _thin(step.latents, thinned), _thin(step.velocity, thinned)))
             numbers.append(measured)
-        clean, noisy, latents, velocity = (list(part) for part in zip(*parts, strict=True))
         told = show.Denoising(
             label=label,
             sigmas=[one.sigma for one in numbers],
-            clean=clean,
-            noisy=noisy if share == 1 else (),
-            latents=latents,
-            velocity=velocity,
+            clean=[part[0] for part in parts],
+            noisy=[part[1] for part in parts] if share == 1 else (),
+            latents=[part[2] for part in parts],
+            velocity=[part[3] for part in parts],
             reused=[one.reused for one in numbers],
             forks=[(at, _told(changes)) for at, changes in self._run.timeline.forks if at < len(numbers)],
         )
@@ -144,10 +143,10 @@ class Steps(Sequence[Step]):
         )
 
     def table(self) -> pandas.DataFrame:
-        """A row a step: sigma, standard deviations of velocity and latents, change of the clean estimate, calls, seconds, reused.
+        """A row a step: sigma, standard deviations of velocity and latents, change of the estimate, calls, seconds, reused.
 
-        Then what techniques measured (`feta`, `cache`). `change` is relative to the step before; `reused` is of this run, `seconds`
-        are those of the run that computed the step. Unknown is NaN.
+        Then what techniques measured (`feta`, `cache`). `change` is relative to the step before; `reused` is of this run,
+        `seconds` are those of the run that computed the step. Unknown is NaN.
         """
         import pandas
 
@@ -171,8 +170,8 @@ def curves(numbers: Sequence[Measured]) -> list[show.Curve]:
     noted = dict.fromkeys(name for one in numbers for name in one.notes)
     return [
         show.Curve("sigma", [one.sigma for one in numbers], shown=True),
-        show.Curve("velocity", [one.velocity for one in numbers], "std", shown=True),
-        show.Curve("latents", [one.latents for one in numbers], "std"),
+        show.Curve("velocity (std)", [one.velocity for one in numbers], shown=True),
+        show.Curve("latents (std)", [one.latents for one in numbers]),
         show.Curve("change of the estimate", [one.change for one in numbers], shown=True),
         *(show.Curve(_NOTES.get(name, f"{name} "), [one.notes.get(name) for one in numbers], shown=True) for name in noted),
         show.Curve("model calls", [one.calls for one in numbers]),

@@ -61,11 +61,9 @@ class Curves {
   }
 
   y(curve, value) {
-    let up = value / (Math.max(...curve.known) || 1);
-    if (curve.log) {
-      const [low, high] = this.range;
-      up = value > 0 ? Math.max(0, (Math.log10(value) - low) / (high - low)) : 0;
-    }
+    const [low, high] = this.range;
+    const logged = () => (value > 0 ? Math.max(0, (Math.log10(value) - low) / (high - low)) : 0);
+    const up = curve.log ? logged() : value / (Math.max(...curve.known) || 1);
     return CHART_HEIGHT - MARGIN_BOTTOM - up * (CHART_HEIGHT - MARGIN_TOP - MARGIN_BOTTOM);
   }
 
@@ -115,7 +113,7 @@ class Curves {
       }
     } else {
       const most = this.on.length === 1 ? Math.max(...this.on[0].known) : null;
-      tick(MARGIN_TOP, most === null ? "most" : short(most));
+      tick(MARGIN_TOP, most === null ? "max" : short(most));
       if (most !== null) tick((MARGIN_TOP + bottom) / 2, short(most / 2));
       tick(bottom, "0");
     }

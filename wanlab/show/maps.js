@@ -7,11 +7,11 @@ const [BLUE, WHITE, RED] = [[33, 102, 172], [247, 247, 247], [178, 24, 43]];
 const toBytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
 class Maps {
-  #most = {}; // the largest norm of each kind, over all runs and steps
+  #norms = {}; // the norm of each kind that gets the strongest colour
 
   constructor(page) {
     Object.assign(this, page.maps); // channels, frames, height, width, every
-    this.scales = page.scales;
+    Object.assign(this, { scales: page.scales, limits: page.limits });
     this.runs = page.runs.map((run) => ({ latents: toBytes(run.latents), velocity: toBytes(run.velocity) }));
     this.cells = this.height * this.width;
   }
@@ -43,25 +43,26 @@ class Maps {
     return Float32Array.from(this.runs[run][kind].subarray(begin, begin + this.cells), (byte) => (byte - ZERO) * unit);
   }
 
-  /* The number that gets the strongest colour: one for all steps, so that they can be compared. */
+  /* The number that gets the strongest colour: one for all steps, so that they can be compared. One in 200 is larger. */
   limit(kind, channel) {
-    return channel === NORM ? (this.#most[kind] ??= this.largestNorm(kind)) : this.scales[kind];
+    return channel === NORM ? (this.#norms[kind] ??= this.largeNorm(kind)) : this.limits[kind];
   }
 
-  largestNorm(kind) {
-    let most = 0;
-    for (const run of this.runs) {
-      const bytes = run[kind];
-      const block = this.frames * this.cells; // of one channel
+  largeNorm(kind) {
+    const block = this.frames * this.cells; // of one channel
+    const norms = this.runs.flatMap(({ [kind]: bytes }) => {
+      const found = [];
       for (let step = 0; step < bytes.length; step += block * this.channels) {
         for (let cell = step; cell < step + block; cell += 1) {
           let sum = 0;
           for (let at = cell; at < step + block * this.channels; at += block) sum += (bytes[at] - ZERO) ** 2;
-          if (sum > most) most = sum;
+          found.push(sum);
         }
       }
-    }
-    return (Math.sqrt(most) * this.scales[kind]) / ZERO || 1;
+      return found;
+    });
+    norms.sort((one, other) => one - other);
+    return (Math.sqrt(norms[Math.floor(0.995 * (norms.length - 1))]) * this.scales[kind]) / ZERO || 1;
   }
 
   /* Channels from blue over white to red, norms from black to white. */

@@ -13,7 +13,7 @@ const STEPS_TEMPLATE = `
     <h3 data-part="title"></h3>
     <p class="verdict" data-part="told"></p>
     <div class="modes" role="group" aria-label="View" data-part="views">
-      ${Object.entries(STEP_VIEWS).map(([view, text]) => button(view, text, text)).join("")}
+      ${Object.entries(STEP_VIEWS).map(([view, text]) => button(view, text, text.replace(" estimates", ""))).join("")}
     </div>
     <div class="views">
       <div class="seen">
@@ -262,8 +262,8 @@ class Steps {
       each.tile.ariaPressed = each.channel === channel;
     }
     const most = short(limit(0, channel));
-    part.low.textContent = channel === NORM ? "0" : `−${most}`;
-    part.high.textContent = channel === NORM ? most : `+${most}`;
+    part.low.textContent = channel === NORM ? "0" : `≤ −${most}`;
+    part.high.textContent = channel === NORM ? `≥ ${most}` : `≥ +${most}`;
     part.ramp.className = channel === NORM ? "norms" : "signed";
   }
 
@@ -291,7 +291,7 @@ class Steps {
     setPlay(part.play, clock.playing);
     setPlay(part.playSteps, steps.playing, " the steps");
     part.step.ariaValueText = `Step ${steps.index} of 0\u2013${steps.count - 1}`;
-    part.stepCount.textContent = `${steps.index} / ${steps.count - 1}`;
+    part.stepCount.textContent = `${steps.index} of 0–${steps.count - 1}`;
     part.frame.ariaValueText = part.count.textContent = `${clock.index + 1} / ${this.frames}`;
     part.caption.textContent = this.caption();
     for (const view of Object.keys(STEP_VIEWS)) part[view].ariaPressed = view === this.view;
@@ -309,6 +309,10 @@ class Steps {
     const parts = [sigmas[0] === sigmas.at(-1) ? `sigma ${sigmas[0]}` : `sigma ${sigmas.join(" | ")}`];
     if (both && place[0] !== place[1]) parts.unshift(`steps ${place.join(" | ")}`);
     if (this.mapped) parts.push(`latent frame ${this.latentFrame}`, this.channel === NORM ? "norm over the channels" : `channel ${this.channel}`);
+    if (this.view === "all" && this.rows.length > 1) {
+      const names = this.rows.map(([kind, run]) => (both ? page.runs[run].label : kind === "noisy" ? "the latents" : "the clean estimate"));
+      parts.push(`above ${names[0]}, below ${names[1]}`);
+    }
     page.runs.forEach((run, index) => {
       if (run.captions[place[index]]) parts.push(run.captions[place[index]]);
       else if (run.reused[place[index]]) parts.push(both ? `${index ? "second" : "first"} reused` : "reused");

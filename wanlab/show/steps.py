@@ -31,9 +31,10 @@ _MOST_PIXELS = 3 * 2**22  # of clean estimates; as JPEG about a quarter of a byt
 class Denoising:
     """The steps of one run, each of these with one entry a step.
 
-    `clean` are the clean estimates (t, h, w, 3) uint8 and `noisy` pictures of the latents before the step, fewer frames of the same
-    size or none; `latents` and `velocity` are (c, t, h, w), already thinned, or none. `sigmas` are the noise levels that the steps
-    start from, `reused` whether they were found in the store, `captions` a line about each, `forks` what changed from which step on.
+    `clean` are the clean estimates (t, h, w, 3) uint8, and `noisy` pictures of the latents before the step, one for each latent
+    frame, or none; `latents` and `velocity` are (c, t, h, w), already thinned, or none. `sigmas` are the noise levels that the
+    steps start from, `reused` says whether they were found in the store, `captions` is a line about each, and `forks` are no
+    entries a step: what changed from which step on.
     """
 
     label: str
@@ -131,8 +132,8 @@ def denoising_page(
 ) -> Page:
     """A page with one or two runs on a scrubber over steps and frames, and curves over the steps.
 
-    Of two runs `pairs` says which steps stand beside each other, (k, j) for each place of the slider; `told` are sentences about them
-    and `parted` the place from which they differ. ValueError if the parts do not fit together.
+    Of two runs `pairs` says which steps stand beside each other, (k, j) for each place of the slider; `told` are sentences
+    about them and `parted` is the place from which they differ. ValueError if the parts do not fit together.
     """
     runs, thinned = list(runs), thinned or Thinning()
     check_frame_rate(frame_rate)
@@ -172,6 +173,7 @@ def _content(runs: Sequence[Denoising], thinned: Thinning) -> dict[str, object]:
         name: max((float(np.abs(one).max()) for run in runs for one in getattr(run, name)), default=0.0) or 1.0
         for name in ("latents", "velocity")
     }
+    limits = {name: min(scale, _large([one for run in runs for one in getattr(run, name)])) for name, scale in scales.items()}
     told = [
         {
             "label": run.label,
@@ -189,7 +191,12 @@ def _content(runs: Sequence[Denoising], thinned: Thinning) -> dict[str, object]:
     shape = runs[0].latents[0].shape if runs[0].latents else (0, 0, 0, 0)
     size = {"frames": frames, "height": height, "width": width, "every": thinned.frames}
     map_size = dict(zip(("channels", "frames", "height", "width"), shape, strict=True)) | {"every": thinned.latent_frames}
-    return {"kind": kind, "runs": told, "pictures": size, "maps": map_size, "scales": scales}
+    return {"kind": kind, "runs": told, "pictures": size, "maps": map_size, "scales": scales, "limits": limits}
+
+
+def _large(numbers: Sequence[Numbers]) -> float:
+    """A number than which only one in 200 is larger: outliers would make all others pale."""
+    return float(np.quantile(np.abs(np.stack(numbers)), 0.995)) or 1.0 if numbers else 1.0
 
 
 def _bytes(numbers: Sequence[Numbers], scale: float) -> str:
@@ -222,7 +229,7 @@ def _table(runs: Sequence[Denoising], places: Sequence[tuple[int, ...]], curves:
         levels = [_short(of[k]) for of, k in zip(sigmas, place, strict=False)]
         step = " | ".join(map(str, dict.fromkeys(place)))
         rows.append((step, [*levels, *(_short(curve.values[number]) for curve in curves), _remark(runs, place)]))
-    return table_html(rows, [*(["sigma"] * len(sigmas)), *heads, ""], folded="All steps")
+    return table_html(rows, [*(["sigma"] * len(sigmas)), *heads, ""], folded="Numbers of all steps")
 
 
 def _remark(runs: Sequence[Denoising], place: tuple[int, ...]) -> str:
