@@ -22,6 +22,7 @@ from wanlab.denoise import Step
 from wanlab.errors import SettingsError
 from wanlab.names import GRID, in_force, start_of, step_names
 from wanlab.run import Run
+from wanlab.settings import declared
 from wanlab.steps import Measured, relative
 
 
@@ -36,9 +37,14 @@ class Parting:
     def __str__(self) -> str:
         if self.step is None:
             return f"They never part: the {self.shared} steps that both make are the same, to the last bit."
-        changes = "; ".join(f"{name}: {_short(one)} | {_short(other)}" for name, (one, other) in self.why.items())
-        before = f"steps 0 to {self.step - 1} are the same" if self.step > 1 else "step 0 is the same" if self.step else ""
-        return f"They part at step {self.step}{f' ({before})' if before else ''}: {changes}."
+        told = [
+            f"{name} is {_short(one)} in the first run and {_short(other)} in the second"
+            for name, (one, other) in self.why.items()
+        ]
+        before = (
+            "" if not self.step else "; step 0 is the same" if self.step == 1 else f"; steps 0 to {self.step - 1} are the same"
+        )
+        return f"They part at step {self.step}, where {', and '.join(told)}{before}."
 
 
 @dataclass(frozen=True)
@@ -165,10 +171,12 @@ def _differs(one: Run, other: Run, step: int) -> dict[str, tuple[Any, Any]]:
     # new
     asked = [run.timeline.at(step).flat() for run in (one, other)]
     new = {name: values for name, values in found.items() if name not in asked[0] or asked[0][name] != asked[1].get(name)}
-    if "sigma" in new:
+    grid = {name: values for name, values in _different(*asked).items() if name in GRID}
+    if "sigma" in new:  # the settings that made the levels say more than the timesteps
         new.pop("timestep", None)
+        return grid | new
     # Same level and settings, and yet another name: the solver came here by another move
-    return new or found or {name: values for name, values in _different(*asked).items() if name in GRID}
+    return new or found or grid
 
 
 def _named(run: Run, step: int) -> dict[str, Any]:
@@ -188,10 +196,11 @@ def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tu
 
 
 def _labels(a: Run, b: Run, found: Parting) -> tuple[str, str]:
-    """Short names for the runs: what differs where they part, or their ids."""
-    names = list(found.why)[:2]
-    labels = [", ".join(f"{name} {_short(found.why[name][run])}" for name in names)[:60] for run in (0, 1)]
-    return (labels[0], labels[1]) if names else (a.id, b.id)
+    """Short names for the runs: the settings that differ, from the start or where they part, or else their ids."""
+    asked = _different(a.settings.flat(), b.settings.flat())
+    pairs = {name: values for name, values in asked.items() if declared()[name].affects == "result"} or found.why
+    labels = [", ".join(f"{name} {_short(values[run])}" for name, values in list(pairs.items())[:2]) for run in (0, 1)]
+    return (labels[0], labels[1]) if pairs else (a.id, b.id)
 
 
 def _size(run: Run) -> tuple[int, ...]:
@@ -204,4 +213,5 @@ def _short(value: Any) -> str:
     if value is None:
         return "off"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else f"{text[:59]}\u2026"
+    text = text if len(text) <= 60 else f"{text[:59]}\u2026"
+    return f'"{text}"' if isinstance(value, str) and " " in text or not text else text

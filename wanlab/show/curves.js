@@ -2,6 +2,7 @@
 
 const COLOURS = ["#2f7de1", "#d9822b", "#2e9e5b", "#c2459a", "#8a6fd1", "#a8862a", "#2a9d9d", "#d0494a"];
 const [CHART_HEIGHT, MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM] = [190, 46, 12, 10, 26];
+const ABOVE_ZERO = 0.12; // where the logarithmic axis begins, as a part of its height
 const MOST_DECADES = 9; // of the logarithmic axis; smaller values lie on its floor
 
 const short = (value) => (value === null ? "unknown" : String(Number(value.toPrecision(3))));
@@ -62,7 +63,8 @@ class Curves {
 
   y(curve, value) {
     const [low, high] = this.range;
-    const logged = () => (value > 0 ? Math.max(0, (Math.log10(value) - low) / (high - low)) : 0);
+    // A logarithmic axis has no 0: it gets a line of its own beneath
+    const logged = () => (value > 0 ? ABOVE_ZERO + (1 - ABOVE_ZERO) * Math.max(0, (Math.log10(value) - low) / (high - low)) : 0);
     const up = curve.log ? logged() : value / (Math.max(...curve.known) || 1);
     return CHART_HEIGHT - MARGIN_BOTTOM - up * (CHART_HEIGHT - MARGIN_TOP - MARGIN_BOTTOM);
   }
@@ -111,6 +113,7 @@ class Curves {
         this.put("path", { class: "grid", d: `M${MARGIN_LEFT} ${y}H${right}` });
         tick(y, power > -4 && power < 4 ? Number((10 ** power).toPrecision(1)) : `1e${power}`);
       }
+      tick(bottom, "0");
     } else {
       const most = this.on.length === 1 ? Math.max(...this.on[0].known) : null;
       tick(MARGIN_TOP, most === null ? "max" : short(most));

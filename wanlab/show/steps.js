@@ -7,6 +7,7 @@ const STEPS_A_SECOND = 5;
 const STEP_VIEWS = { clean: "Clean estimates", latents: "Latents", velocity: "Velocity", all: "Noise to clean" };
 const PICTURE_SIDE = 288; // of one picture, at most about this; small ones are enlarged by a whole factor
 const PAIRED_SIDE = 208;
+const GAP = 12; // between pictures
 
 const STEPS_TEMPLATE = `
   <div class="card" data-part="card">
@@ -103,10 +104,13 @@ class Steps {
       "A click on the curves goes to that step; names of curves switch them on and off.";
     part.step.max = page.pairs.length - 1;
     part.frame.max = this.frames - 1;
-    part.gain.value = 4;
+    // As strong as the runs are alike, so that what differs is neither black nor all white
+    const apart = Math.max(...page.curves.filter((curve) => curve.log).flatMap((curve) => curve.values), 0.02);
+    part.gain.value = 2 ** Math.max(0, Math.round(Math.log2(0.5 / apart)));
     part.speed.value = 1;
     part.charted.hidden = !this.curves;
     part.gaining.hidden = !this.both;
+    part.card.dataset.runs = page.runs.length;
     for (const view of ["latents", "velocity"]) part[view].hidden = !page.maps.channels;
     if (this.both) part.all.textContent = part.all.ariaLabel = part.all.title = "All steps";
     // The still part's own tables, so that there is one of each
@@ -190,8 +194,9 @@ class Steps {
     this.curves?.fit(this.part.chart.clientWidth);
     if (room <= 0 || this.view === "all") return;
     const { width, height } = this.page.pictures;
-    const side = Math.min(this.both ? PAIRED_SIDE : PICTURE_SIDE, room);
-    const scale = Math.min(side / Math.max(height, width * 0.6), room / width);
+    const columns = !this.both ? 1 : room > 400 ? 3 : 2;
+    const side = this.both ? PAIRED_SIDE : PICTURE_SIDE;
+    const scale = Math.min(side / Math.max(height, width * 0.6), ((room + GAP) / columns - GAP) / width);
     const shown = scale > 1 ? Math.floor(scale) : scale;
     for (const canvas of this.canvases) {
       canvas.style.width = canvas.closest("figure").style.width = `${Math.round(width * shown)}px`;
