@@ -214,4 +214,4 @@ def _short(value: Any) -> str:
         return "off"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     text = text if len(text) <= 60 else f"{text[:59]}\u2026"
-    return f'"{text}"' if isinstance(value, str) and " " in text or not text else text
+    return f'"{text}"' if (isinstance(value, str) and " " in text) or not text else text

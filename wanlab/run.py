@@ -285,6 +285,7 @@ def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, done: _Done, er
         status,
         seconds=seconds,
         **meter.peak(),
+        memory=meter.facts(),
         steps_done=done.steps,
         steps_reused=done.reused,
         model_calls=done.calls,
