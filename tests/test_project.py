@@ -50,6 +50,7 @@ LAYERS = (
     ("steps",),
     ("run",),
     ("comparing", "parting"),
+    ("plots",),
     ("lab",),
     ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image", "tiny.lora_training"),
     ("tiny.lora_steps", "tiny.lora_style"),
@@ -94,6 +95,7 @@ WITH_TORCH = (
     "run",
     "comparing",
     "parting",
+    "plots",
     "lab",
     "tiny",
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wanlab.parting import compare_steps
     from wanlab.planning import dry_run, plan
     from wanlab.plans import Plan
+    from wanlab.plots import plot_error, plot_memory, plot_time
     from wanlab.run import Run
     from wanlab.settings import ClipSettings, ModelSettings, Settings
     from wanlab.tiny import tiny_path
@@ -46,6 +47,9 @@ _HOMES = {
     "inspect_checkpoint": "weights.inspection",
     "join": "comparing",
     "plan": "planning",
+    "plot_error": "plots",
+    "plot_memory": "plots",
+    "plot_time": "plots",
     "read_settings": "clip",
     "tiny_path": "tiny",
 }
@@ -69,6 +73,9 @@ __all__ = [
     "inspect_checkpoint",
     "join",
     "plan",
+    "plot_error",
+    "plot_memory",
+    "plot_time",
     "read_settings",
     "show",
     "tiny_path",

@@ -10,7 +10,7 @@ around it. Where both have the level, that is the step itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -77,7 +77,7 @@ def compare_steps(a: Run, b: Run, *, full: bool = False) -> show.Page:
     for run in (a, b):
         if not len(run.steps):
             raise SettingsError(f"Run {run.id} has no finished steps to compare; run it again.")
-    sizes = [_size(run) for run in (a, b)]
+    sizes = [size_of(run) for run in (a, b)]
     if sizes[0] != sizes[1]:
         raise SettingsError(f"The runs have latents of different size, {sizes[0]} and {sizes[1]}; compare runs of one size.")
     found = parting(a, b)
@@ -106,9 +106,9 @@ def aligned(sigmas: Sequence[float], others: Sequence[float]) -> list[tuple[int,
     return [(k, min(range(len(others)), key=lambda j: abs(others[j] - sigma))) for k, sigma in enumerate(sigmas)]
 
 
-def at_levels(steps: Iterator[Step], sigmas: Sequence[float]) -> Iterator[Moment | None]:
-    """What a run holds at each of these falling noise levels; between its steps on a straight line, None beyond their ends."""
-    around = pairwise([*(None,), *_moments(steps), None])
+def at_levels(run: Iterable[Moment], sigmas: Sequence[float]) -> Iterator[Moment | None]:
+    """What a run holds at each of these falling noise levels; between its steps on a straight line, None beyond its ends."""
+    around = pairwise([None, *run, None])
     before, after = next(around)
     for sigma in sigmas:
         while after is not None and after.sigma > sigma:
@@ -121,9 +121,13 @@ def at_levels(steps: Iterator[Step], sigmas: Sequence[float]) -> Iterator[Moment
             yield _between(before, after, sigma)
 
 
-def _moments(steps: Iterator[Step]) -> Iterator[Moment]:
-    for step in steps:
-        yield Moment(step.sigma, step.latents, step.velocity.float(), step.clean)
+def moments(run: Run) -> Iterator[Moment]:
+    """The moments of a run at its steps, and one after the last, whose velocity and estimate are those of the last step."""
+    last: Step | None = None
+    for last in run.steps:
+        yield Moment(last.sigma, last.latents, last.velocity.float(), last.clean)
+    if last is not None:
+        yield Moment(float(run.settings.grid.sigmas[last.index + 1]), last.after, last.velocity.float(), last.clean)
 
 
 def _between(before: Moment, after: Moment, sigma: float) -> Moment:
@@ -138,9 +142,9 @@ def _tensors(moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
 
 def _errors(a: Run, b: Run) -> list[show.Curve]:
     """How far the second run is from the first at each of its steps; None where the second has no such noise level."""
-    steps = list(_moments(iter(a.steps)))
+    steps = list(moments(a))[:-1]
     rows: list[list[float | None]] = []
-    for moment, other in zip(steps, at_levels(iter(b.steps), [one.sigma for one in steps]), strict=True):
+    for moment, other in zip(steps, at_levels(moments(b), [one.sigma for one in steps]), strict=True):
         rows.append([None] * 3 if other is None else [*map(relative, _tensors(other), _tensors(moment))])
     names = ("latents apart", "velocity apart", "estimate apart")
     return [show.Curve(name, [row[index] for row in rows], shown=True, log=True) for index, name in enumerate(names)]
@@ -203,7 +207,8 @@ def _labels(a: Run, b: Run, found: Parting) -> tuple[str, str]:
     return (labels[0], labels[1]) if pairs else (a.id, b.id)
 
 
-def _size(run: Run) -> tuple[int, ...]:
+def size_of(run: Run) -> tuple[int, ...]:
+    """The size of the latents of a run (c, t, h, w)."""
     channels, cell = run._bench.facts.form
     settings = run.settings
     return channels, settings.latent_frames, settings.height // cell, settings.width // cell

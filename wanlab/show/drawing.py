@@ -59,9 +59,10 @@ def page_of(figure: Figure, *, title: str, text: str, notes: Sequence[str] = (),
     source = base64.b64encode(svg(figure).encode()).decode()
     width = round(72 * figure.get_figwidth() * 4 / 3)  # CSS pixels
     parts = [
-        '<div class="wanlab" data-drawing="1">',
+        '<div class="wanlab mathjax_ignore" data-drawing="1">',
         f"<p><strong>{esc(title)}</strong></p>",
-        f'<img src="data:image/svg+xml;base64,{source}" width="{width}" alt="{esc(text)}" style="max-width: 100%">',
+        f'<div style="overflow-x: auto"><img src="data:image/svg+xml;base64,{source}" width="{width}" alt="{esc(text)}" '
+        'style="max-width: 100%; min-width: 520px"></div>',  # in a narrow place it scrolls: its texts must stay readable
         *(f"<p>{esc(note)}</p>" for note in notes),
         tables,
         "</div>",

@@ -41,6 +41,7 @@ _DOCUMENT = """<!doctype html>
 :root[data-theme=dark] {{ color-scheme: dark; }}
 body {{ margin: 0; padding: 16px; background: Canvas; color: CanvasText; font: 14px/1.5 system-ui, sans-serif; }}
 img {{ max-width: 100%; }}
+th, td {{ padding: 2px 16px 2px 0; text-align: left; vertical-align: top; }}
 </style>
 </head>
 <body>
