@@ -124,7 +124,8 @@ def _asked(run: Run) -> dict[str, Any]:
     model = run.facts["model"]
     groups = {name: "on" for name in switches(Settings) if getattr(run.settings, name) is not None}
     forks = {f"from step {at}: {name}": value for at, changes in run.timeline.forks for name, value in changes}
-    placed = {name: value for name, value in model.items() if name not in ("id", "name")}
+    usual = declared(ModelSettings)
+    placed = {name: value for name, value in model.items() if name in usual and value != usual[name].default}
     return {"model": model["name"], **groups, **run.settings.flat(), **forks, **placed}
 
 

@@ -110,7 +110,7 @@ def draw_memory_over_time(runs: Sequence[Memory]) -> Drawing:
 
 def draw_errors(runs: Sequence[Errors]) -> Drawing:
     """Errors of latents over falling noise levels, and PSNR over the frames of the clip."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     from wanlab.show.drawing import drawing, plain
 
@@ -124,6 +124,9 @@ def draw_errors(runs: Sequence[Errors]) -> Drawing:
         psnr = [value if math.isfinite(value) else math.nan for value in run.psnr]
         frames.plot(range(len(psnr)), psnr, color=color, marker=".", lw=1.5)
     errors.set_yscale("log")
+    errors.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    errors.yaxis.set_major_formatter("{x:g}")
+    errors.minorticks_off()
     errors.invert_xaxis()  # time runs to the right
     errors.set_xlabel("sigma (noise level)", color=GRAY)
     errors.set_ylabel("latents: difference / size", color=GRAY)
