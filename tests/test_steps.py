@@ -118,7 +118,7 @@ def test_what_is_left_out_bounds_the_page_and_a_small_clip_keeps_all(
     left = steps * np.prod([len(range(0, n, every)) for n, every in zip(latents, _every(found), strict=True)])
     shown = (len(range(0, frames, found.frames)), pictures[1] // found.pixels, pictures[2] // found.pixels)
     assert left <= 2**20
-    assert steps * np.prod(shown) <= 3 * 2**22
+    assert steps * np.prod(shown) <= 2**22
     if frames == 17:
         assert found == Thinning()
         assert found.note() == ""

@@ -112,7 +112,7 @@ class Steps(Sequence[Step]):
                 thinned = thinning(count, tuple(step.latents.shape[1:]), (len(clean), *clean.shape[1:3]))
             # Of the noisy ones a frame for each latent frame: noise takes much room, and there is little to see in it
             noisy = self._preview()(step.latents)[::4] if share == 1 else clean[:0]
-            pictures = _smaller(clean[:: thinned.frames], thinned.pixels), noisy
+            pictures = [_smaller(frames, thinned.pixels) for frames in (clean[:: thinned.frames], noisy)]
             parts.append((*pictures, _thin(step.latents, thinned), _thin(step.velocity, thinned)))
             numbers.append(measured)
         told = show.Denoising(

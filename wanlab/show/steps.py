@@ -24,7 +24,8 @@ STEPS = Face("Steps", ("clock", "pictures", "controls", "maps", "curves", "steps
 
 Numbers = NDArray[np.float32]
 _MOST_NUMBERS = 2**20  # of latents, and of velocities: 8 bits each
-_MOST_PIXELS = 3 * 2**22  # of clean estimates; as JPEG about a quarter of a byte each
+_MOST_PIXELS = 2**22  # of clean estimates; as JPEG about a third of a byte each
+_NOISE_QUALITY = 60  # of pictures of noise, which would take most of the room and of which nobody looks at the pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +180,7 @@ def _content(runs: Sequence[Denoising], thinned: Thinning) -> dict[str, object]:
             "label": run.label,
             "sigmas": [float(sigma) for sigma in run.sigmas],
             "clean": [next(stills).packed() for _ in run.clean],
-            "noisy": [one.packed() for one in compressed(run.noisy)],
+            "noisy": [one.packed() for one in compressed(run.noisy, _NOISE_QUALITY)],
             "reused": list(map(bool, run.reused)),
             "captions": list(run.captions),
             "forks": [list(fork) for fork in run.forks],

@@ -53,9 +53,9 @@ def encode(clips: Sequence[Frames]) -> tuple[str, list[Stills]]:
     return "image/jpeg", compressed(clips)
 
 
-def compressed(clips: Sequence[Frames]) -> list[Stills]:
+def compressed(clips: Sequence[Frames], quality: int = _JPEG_QUALITY) -> list[Stills]:
     """The clips as JPEG, whatever their size; 4:4:4, since halved colours would be the largest part of a difference of two."""
-    return [_coded(clip, "JPEG", quality=_JPEG_QUALITY, subsampling=0) for clip in clips]
+    return [_coded(clip, "JPEG", quality=quality, subsampling=0) for clip in clips]
 
 
 def contact_sheet(rows: Sequence[Sequence[Frames]]) -> Image.Image:
