@@ -81,6 +81,7 @@ class Steps {
       });
       return { tile, canvas, channel: index - 1 };
     });
+    this.tiles[0].tile.style.gridRow = `span ${Math.max(1, Math.ceil(page.maps.channels / 8))}`; // the others stand eight in a row
     part.tiles.append(...this.tiles.map(({ tile }) => tile));
   }
 
