@@ -131,9 +131,10 @@ def test_steps_page_carries_every_step() -> None:
     clips = [clip(5, seed=step) for step in range(4)]
     page = steps_page(clips, ["a", "b", "c", "d"], [1.0, 0.9, 0.7, 0.4], frame_rate=8)
     content = Reading(page.html).content
-    assert (content["mode"], content["sigmas"], content["rate"]) == ("step", [1.0, 0.9, 0.7, 0.4], 8)
+    (run,) = content["runs"]
+    assert (run["sigmas"], run["captions"], content["rate"]) == ([1.0, 0.9, 0.7, 0.4], ["a", "b", "c", "d"], 8)
     for step, frames in enumerate(clips):
-        np.testing.assert_array_equal(stills(content, step), frames)
+        np.testing.assert_array_equal(stills({"clips": run["clean"]}, step), frames)
     assert repr(page) == "Denoising in 4 steps, sigma 1 to 0.4: the clean estimate after each, 5 frames of 64x64, 8 a second."
 
 
@@ -181,9 +182,9 @@ def test_player_refuses_what_does_not_fit() -> None:
 
 
 def test_steps_page_refuses_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="2 clips, 1 captions and 2 sigmas"):
+    with pytest.raises(ValueError, match="captions has 1 entries; there are 2 steps"):
         steps_page([clip(1), clip(1)], ["a"], [1.0, 0.5])
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="0 clips and 0 sigmas"):
         steps_page([], [], [])
     with pytest.raises(ValueError, match="step 1 is"):
         steps_page([clip(1), clip(2)], ["a", "b"], [1.0, 0.5])

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from wanlab.lab import Lab
     from wanlab.log import RunLog
     from wanlab.measuring import measure
+    from wanlab.parting import compare_steps
     from wanlab.planning import dry_run, plan
     from wanlab.plans import Plan
+    from wanlab.plots import plot_error, plot_memory, plot_time
     from wanlab.run import Run
     from wanlab.settings import ClipSettings, ModelSettings, Settings
     from wanlab.sweeps.sweep import Sweep
@@ -44,12 +46,16 @@ _HOMES = {
     "Sweep": "sweeps.sweep",
     "WanlabError": "errors",
     "compare": "comparing",
+    "compare_steps": "parting",
     "dry_run": "planning",
     "from_comfy": "comfy",
     "inspect_checkpoint": "weights.inspection",
     "join": "comparing",
     "measure": "measuring",
     "plan": "planning",
+    "plot_error": "plots",
+    "plot_memory": "plots",
+    "plot_time": "plots",
     "read_settings": "clip",
     "tiny_path": "tiny",
     "to_comfy": "comfy",
@@ -70,12 +76,16 @@ __all__ = [
     "Sweep",
     "WanlabError",
     "compare",
+    "compare_steps",
     "dry_run",
     "from_comfy",
     "inspect_checkpoint",
     "join",
     "measure",
     "plan",
+    "plot_error",
+    "plot_memory",
+    "plot_time",
     "read_settings",
     "show",
     "tiny_path",

@@ -7,7 +7,6 @@ the least.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,14 @@ from wanlab.errors import SettingsError
 from wanlab.names import earlier_round, step_names
 from wanlab.outline import BOTH, Call, Outline, work
 from wanlab.schedule import Grid
+from wanlab.show.page import Shown, esc
 from wanlab.skips import Facts
 from wanlab.timeline import Timeline
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
+
+    from wanlab.show.drawing import Drawing
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """What one or more runs will do: `plan.table()`, `plan.steps()`, `plan.show()`."""
 
     runs: tuple[PlannedRun, ...]
@@ -262,7 +263,7 @@ class Plan:
             columns["skipped"] = [float("nan") if share is None else share for share in planned.skipped]
         return pandas.DataFrame(columns).rename_axis("step")
 
-    def show(self) -> Figure:
+    def show(self) -> Drawing:
         """Draw the noise level of every step, and beneath where techniques act, what caches answer, and where windows lie.
 
         Hollow marks are steps that are reused from the store.
@@ -271,7 +272,7 @@ class Plan:
 
         return draw(self.runs)
 
-    def show_memory(self) -> Figure:
+    def show_memory(self) -> Drawing:
         """Draw the memory of each stage beside that of the device, by what takes it."""
         from wanlab.show.memory import draw_memory
         from wanlab.show.plan import label_of
@@ -291,21 +292,14 @@ class Plan:
     def _repr_html_(self) -> str:
         table = self.table().astype(object).fillna("").to_html(index=False)
         costs = [run.estimate for run in self.runs if run.estimate is not None]
-        if not costs:
-            return _svg(self.show()) + table
-        from wanlab.show.page import esc
+        from wanlab.show.drawing import svg
 
+        if not costs:
+            return svg(self.show()) + table
         told = f"<p>{esc(self.verdict)}.</p>"
         # On a device with plenty of room the bars would be too short to see.
         near = any(one.device_gib is not None and one.peak_gib > 0.05 * one.device_gib for one in costs)
-        return _svg(self.show()) + table + told + (_svg(self.show_memory()) if near else "")
-
-
-def _svg(figure: Figure) -> str:
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg")
-    picture = drawing.getvalue()
-    return picture[picture.index("<svg") :]
+        return svg(self.show()) + table + told + (svg(self.show_memory()) if near else "")
 
 
 def _cost(estimate: Estimate | None) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import importlib.metadata
 import json
 import platform
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +33,8 @@ from wanlab.names import ENGINE, step_names
 from wanlab.plans import Plan
 from wanlab.progress import progress
 from wanlab.settings import Settings, declared
+from wanlab.steps import Steps
 from wanlab.timeline import Timeline
-
-if TYPE_CHECKING:
-    import pandas
 
 _PACKAGES = ("wanlab", "torch", "diffusers", "transformers", "safetensors", "numpy")
 
@@ -84,7 +82,7 @@ class Run:
     @property
     def steps(self) -> Steps:
         """The steps: `run.steps[k].clean`, a loop over them, or shown as the last line of a cell, a scrubber."""
-        return Steps(self)
+        return Steps(self, self._bench, partial(_preview, self))
 
     @property
     def velocities(self) -> list[Tensor]:
@@ -184,71 +182,14 @@ class Run:
         tile = show.Tile(self.clip.frames, self.settings.prompt, {name: str(value) for name, value in details.items()})
         return show.player([tile], frame_rate=self.clip.frame_rate)
 
+    def to_html(self, path: str | Path) -> Path:
+        """Write the player as one complete HTML file; the path is returned. FileError if it cannot be written."""
+        return self.page().to_html(path)
+
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         if not self.facts["steps_done"]:
             return {"text/plain": repr(self)}
         return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)}
-
-
-class Steps(Sequence[Step]):
-    """The steps of a run, replayed from the store as they are asked for."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __len__(self) -> int:
-        return int(self._run.facts["steps_done"])
-
-    @overload
-    def __getitem__(self, index: int) -> Step: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Step]: ...
-    def __getitem__(self, index: int | slice) -> Step | list[Step]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        wanted = range(len(self))[index]
-        return next(step for step in self if step.index == wanted)
-
-    def __iter__(self) -> Iterator[Step]:
-        return self._run.replay()
-
-    def decode(self, k: int) -> np.ndarray:
-        """Frames (t, h, w, 3) uint8 of the clean estimate of step k, by the VAE."""
-        return self._run._bench.model.decode(self[k].clean)
-
-    def page(self, *, full: bool = False) -> show.Page:
-        """A scrubber over the clean estimates: quick previews by a linear map, or with `full` decoded by the VAE."""
-        steps = list(self)
-        preview = self._run._bench.model.decode if full else _preview(self._run)
-        return show.steps_page(
-            [preview(step.clean) for step in steps],
-            [_caption(step) for step in steps],
-            [step.sigma for step in steps],
-            frame_rate=self._run.settings.clip.frame_rate,  # not of the clip, which would have to be decoded
-            title=self._run.settings.prompt,
-        )
-
-    def table(self) -> pandas.DataFrame:
-        """A row a step: sigma, standard deviation of the velocity, seconds, reused, and what techniques measured (`feta`)."""
-        import pandas
-
-        rows = [
-            {
-                "sigma": step.sigma,
-                "velocity": float(step.velocity.float().std()),
-                "seconds": step.seconds,
-                "reused": step.reused,
-                **step.notes,
-            }
-            for step in self
-        ]
-        return pandas.DataFrame(rows).rename_axis("step")
-
-    def __repr__(self) -> str:
-        return f"Steps({len(self)} of {len(self._run.timeline)} steps of run {self._run.id})"
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)} if len(self) else {"text/plain": repr(self)}
 
 
 @dataclass(frozen=True)
@@ -375,6 +316,7 @@ def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, done: _Done, er
         status,
         seconds=seconds,
         **meter.peak(),
+        memory=meter.facts(),
         steps_done=done.steps,
         steps_reused=done.reused,
         model_calls=done.calls,
@@ -440,11 +382,6 @@ def _notable(timeline: Timeline) -> dict[str, Any]:
         if getattr(timeline.settings, group) and not any(name.startswith(f"{group}.") for name in shown):
             shown[group] = "as declared"
     return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
-
-
-def _caption(step: Step) -> str:
-    notes = "".join(f"{name} {value:.3f}, " for name, value in step.notes.items())
-    return f"velocity {step.velocity.float().std():.2f}, {notes}{step.seconds:.2f} s"
 
 
 def _preview(run: Run) -> Preview:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from wanlab.show import Page, Tile, player, steps_page
+from wanlab.show import Page, Tile, player
 
 pytestmark = pytest.mark.browser
 
@@ -197,34 +197,11 @@ def test_zoom_is_exact_and_the_picture_stays_crisp(shown: Callable[..., Any]) ->
     assert canvas.evaluate("canvas => getComputedStyle(canvas).imageRendering") == "pixelated"
 
 
-def test_steps_page_shows_frame_and_step_and_moves_its_dot(shown: Callable[..., Any]) -> None:
-    clips = [clip(seed, 9) for seed in range(6)]
-    root = shown(steps_page(clips, [f"step {k} it is" for k in range(6)], [1, 0.9, 0.8, 0.6, 0.4, 0.2], title="How it emerges"))
-    expect(root).to_have_attribute("aria-label", "How it emerges")
-    expect(root).to_have_attribute("data-step", "5")  # it plays the steps once, then stays with the clip
-    scrub(root, 6)
-    root.get_by_label("Denoising step", exact=True).fill("2")
-    expect(root.get_by_text("sigma 0.8 · step 2 it is")).to_be_visible()
-    np.testing.assert_array_equal(pixels(root)[0], clips[2][6])
-    height = "root => Number(root.shadowRoot.querySelector('.dot').getAttribute('cy'))"
-    before = root.evaluate(height)
-    root.focus()
-    root.press("ArrowUp")
-    root.press("ArrowRight")
-    expect(root).to_have_attribute("data-step", "3")
-    expect(root).to_have_attribute("data-frame", "7")
-    np.testing.assert_array_equal(pixels(root)[0], clips[3][7])
-    assert root.evaluate(height) > before  # a lower sigma is further down
-    root.get_by_role("button", name="Play the steps").click()
-    expect(root).to_have_attribute("data-step", "5")
-
-
 def test_reduced_motion_starts_still(shown: Callable[..., Any]) -> None:
-    root = shown(steps_page([A, B], ["a", "b"], [1, 0.5]), paused=False, reduced_motion="reduce")
+    root = shown(player(TWO), paused=False, reduced_motion="reduce")
     root.page.wait_for_timeout(300)
     expect(root).to_have_attribute("data-playing", "false")
-    assert root.evaluate(NUMBERS) == [0]
-    expect(root).to_have_attribute("data-step", "1")
+    assert root.evaluate(NUMBERS) == [0, 0]
 
 
 def test_without_scripts_the_still_and_the_table_remain(new_page: Callable[..., Any], tmp_path: Path) -> None:

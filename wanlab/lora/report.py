@@ -7,7 +7,6 @@ block.
 
 from __future__ import annotations
 
-import io
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pandas
 
 from wanlab.lora import keys
-from wanlab.show.page import esc, table_html
+from wanlab.show.page import Shown, esc, table_html
 from wanlab.show.plan import GRAY
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor
 
     from wanlab.lora.apply import Lora, LoraSet
     from wanlab.lora.forms import Delta
+    from wanlab.show.drawing import Drawing
 
 ENOUGH = 0.9  # of a file's names; fewer is worth a warning
 _SHOWN = 12
@@ -62,7 +61,7 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Shown):
     """What a model takes of LoRA files."""
 
     loras: Sequence[Lora]
@@ -148,7 +147,7 @@ class Report:
 
 
 @dataclass(frozen=True, eq=False)
-class Sizes:
+class Sizes(Shown):
     """How large changes are beside the weights they change: ||s D|| / ||W||, for each LoRA and block."""
 
     rows: Sequence[Mapping[str, Any]]
@@ -157,12 +156,11 @@ class Sizes:
         """A row for each LoRA and block. `relative` is at the strength that is farthest from 0."""
         return pandas.DataFrame(self.rows, columns=["lora", "block", "parameters", "change", "weight", "relative"])
 
-    def show(self) -> Figure:
+    def show(self) -> Drawing:
         """A bar for each block, side by side for the LoRAs."""
-        from matplotlib import pyplot
+        from wanlab.show.drawing import drawing, plain
 
-        figure = pyplot.figure(figsize=(7.5, 3), layout="constrained", facecolor="none")
-        pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+        figure = drawing(7.5, 3)
         axes = figure.subplots()
         table = self.table()
         places = {block: place for place, block in enumerate(table["block"].unique())}
@@ -176,17 +174,13 @@ class Sizes:
         axes.set_ylabel("size of the change / of the weights", color=GRAY, fontsize=9)
         if places:
             axes.legend(frameon=False, labelcolor=GRAY, fontsize=9)
-        axes.set_facecolor("none")
-        axes.tick_params(colors=GRAY)
-        for spine in axes.spines.values():
-            spine.set_color(GRAY)
+        plain(axes)
         return figure
 
     def _repr_html_(self) -> str:
-        drawing = io.StringIO()
-        self.show().savefig(drawing, format="svg")
-        picture = drawing.getvalue()
-        return picture[picture.index("<svg") :] + _html(self.table())
+        from wanlab.show.drawing import svg
+
+        return svg(self.show()) + _html(self.table())
 
 
 def measure(loras: LoraSet, weights: Callable[[str], Tensor | None]) -> Sizes:

@@ -24,7 +24,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_a
 
 from wanlab.attention_modes import MODES, Mode, named
 from wanlab.errors import ModelError, SettingsError
-from wanlab.show.page import table_html
+from wanlab.show.page import Shown, table_html
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,7 +43,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Available:
+class Available(Shown):
     """Every mode with what was found out about it; the last expression of a cell shows it as a table."""
 
     found: tuple[Found, ...]

@@ -18,8 +18,9 @@ from wanlab.show.plan import GRAY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from pandas import DataFrame
+
+    from wanlab.show.drawing import Drawing
 
 _COMPUTE, _COPY, _WAIT = "C0", "C1", "C3"
 
@@ -103,7 +104,7 @@ class Timeline:
         names = list(Row.__dataclass_fields__)
         return DataFrame([[getattr(row, name) for name in names] for row in self.rows()], columns=names)
 
-    def show(self, forward: int = -1) -> Figure:
+    def show(self, forward: int = -1) -> Drawing:
         """A drawing of one forward (-1: the last): what computes, what is copied meanwhile, where a block waits."""
         forwards = self.forwards
         if not forwards:
@@ -135,12 +136,11 @@ class Timeline:
         return Row(use.forward, use.block, swapped, start, wait, compute, *copied, use.copy.nbytes)
 
 
-def draw(rows: Sequence[Row], copies: Sequence[tuple[int, float, float]], forward: int) -> Figure:
+def draw(rows: Sequence[Row], copies: Sequence[tuple[int, float, float]], forward: int) -> Drawing:
     """One forward as two lanes over time. `copies` are (block, start, seconds); those in the time of the rows are drawn."""
-    from matplotlib import pyplot
+    from wanlab.show.drawing import drawing, plain
 
-    figure = pyplot.figure(figsize=(9, 2.4), layout="constrained", facecolor="none")
-    pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+    figure = drawing(9, 2.4)
     axes = figure.subplots()
     begin, end = rows[0].start_seconds, rows[-1].end
     scale, unit = (1e3, "ms") if end - begin < 1 else (1.0, "seconds")
@@ -157,10 +157,7 @@ def draw(rows: Sequence[Row], copies: Sequence[tuple[int, float, float]], forwar
     axes.set_xlabel(unit, color=GRAY)
     axes.set_title(summary(rows, forward), color=GRAY, fontsize=9, loc="left")
     _legend(axes)
-    axes.set_facecolor("none")
-    axes.tick_params(colors=GRAY)
-    for spine in axes.spines.values():
-        spine.set_color(GRAY)
+    plain(axes)
     return figure
 
 

@@ -11,20 +11,21 @@ from wanlab.show.plan import GRAY
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from wanlab.show.drawing import Drawing
 
 # Smallest and largest normal number, and the step below the normal range (the smallest number that is not 0).
 _RANGES = {"e4m3": (2.0**-6, 448.0, 2.0**-9), "e5m2": (2.0**-14, 57344.0, 2.0**-16)}
 _MARKERS = {"attn1": "o", "attn2": "s", "ffn": "^"}
 
 
-def draw(table: pandas.DataFrame) -> Figure:
+def draw(table: pandas.DataFrame) -> Drawing:
     """A figure of a report's table. With one kind the colors are kinds of layers, with several they are the kinds."""
-    from matplotlib import pyplot
     from matplotlib.ticker import PercentFormatter
 
-    figure = pyplot.figure(figsize=(8.5, 6.2), layout="constrained", facecolor="none")
-    pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+    from wanlab.show.drawing import drawing, plain
+
+    figure = drawing(8.5, 6.2)
     errors, sizes = figure.subplots(2, sharex=True)
     places = _places(table)
     if table["kind"].nunique() == 1:
@@ -42,11 +43,7 @@ def draw(table: pandas.DataFrame) -> Figure:
     names = {round(place): name for name, place in zip(table["layer"].map(_block), places, strict=True)}
     every = math.ceil(len(names) / 20)
     sizes.set_xticks(sorted(names)[::every], [names[place] for place in sorted(names)[::every]])
-    for one in (errors, sizes):
-        one.set_facecolor("none")
-        one.tick_params(colors=GRAY, which="both")
-        for spine in one.spines.values():
-            spine.set_color(GRAY)
+    plain(errors, sizes)
     handles, labels = errors.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside right upper", frameon=False, labelcolor=GRAY, fontsize=8)
     legend.set_in_layout(True)

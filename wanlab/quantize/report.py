@@ -10,7 +10,6 @@ drawing shows why.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -24,10 +23,12 @@ from wanlab.quantize.formats import pack, unpack
 from wanlab.quantize.kinds import divides, is_quantized
 from wanlab.quantize.linear import QuantizedLinear
 from wanlab.quantize.packed import Packed
+from wanlab.show.page import Shown
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
+
+    from wanlab.show.drawing import Drawing
 
 _FLOATS = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -57,7 +58,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """Errors and sizes of weights in one kind, or in several: a row a layer and kind."""
 
     layers: tuple[Layer, ...]
@@ -83,7 +84,7 @@ class Report:
 
         return pandas.DataFrame([_summed(kind, list(self._of(kind))) for kind in dict.fromkeys(x.kind for x in self.layers)])
 
-    def show(self) -> Figure:
+    def show(self) -> Drawing:
         """Errors by block, and beneath them where the stored numbers lie in the range of the format."""
         from wanlab.quantize import drawing
 
@@ -93,10 +94,9 @@ class Report:
         return (layer for layer in self.layers if layer.kind == kind)
 
     def _repr_html_(self) -> str:
-        picture = io.StringIO()
-        self.show().savefig(picture, format="svg")
-        svg = picture.getvalue()
-        return svg[svg.index("<svg") :] + self.summary().to_html(index=False, float_format="{:.4g}".format)
+        from wanlab.show.drawing import svg
+
+        return svg(self.show()) + self.summary().to_html(index=False, float_format="{:.4g}".format)
 
 
 def quantization_report(transformer: nn.Module, reference: Callable[[str], Tensor | None] | None = None) -> Report:

@@ -9,8 +9,20 @@ Player of "nothing yet": 17 frames of 64x64, 16 a second.
 """
 
 from wanlab.show.grid import Cell, grid_page
-from wanlab.show.page import Page
+from wanlab.show.page import Page, Shown
 from wanlab.show.player import Mode, Tile, player
-from wanlab.show.steps import steps_page
+from wanlab.show.steps import Curve, Denoising, denoising_page, steps_page
 
-__all__ = ["Cell", "Mode", "Page", "Tile", "grid_page", "player", "steps_page"]
+__all__ = [
+    "Cell",
+    "Curve",
+    "Denoising",
+    "Mode",
+    "Page",
+    "Shown",
+    "Tile",
+    "denoising_page",
+    "grid_page",
+    "player",
+    "steps_page",
+]

@@ -29,11 +29,6 @@ const TEMPLATE = `
     <h3 data-part="title"></h3>
     <div class="views">
       <div class="stage" data-part="stage"></div>
-      <div class="denoising" data-part="denoising" hidden>
-        <svg data-part="curve" viewBox="0 0 320 170" role="img" aria-label="The sigma of each denoising step"></svg>
-        <div class="bar">${button("playSteps", "Play the steps", ICONS.play)}${slider("step", "Denoising step")}</div>
-        <p class="caption"><b data-part="stepCount"></b><span data-part="caption"></span></p>
-      </div>
     </div>
     <div class="bar">
       ${button("back", "One frame back")}${button("play", "Play")}${button("forward", "One frame forward")}

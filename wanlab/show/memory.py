@@ -9,7 +9,8 @@ from wanlab.show.plan import GRAY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from wanlab.show.drawing import Drawing
 
 _BAR = 0.3  # inches
 
@@ -29,22 +30,18 @@ class Estimated(Protocol):
     def peak_stage(self) -> str: ...  # noqa: D102
 
 
-def draw_memory(runs: Sequence[tuple[str, Estimated]]) -> Figure:
+def draw_memory(runs: Sequence[tuple[str, Estimated]]) -> Drawing:
     """A bar for each stage of each run: full color for weights, light for what is computed. The line is the device's memory."""
-    from matplotlib import pyplot
+    from wanlab.show.drawing import drawing, plain
 
     heights = [_BAR * len(one.stages) + 0.25 for _, one in runs]
-    figure = pyplot.figure(figsize=(7.5, sum(heights) + 0.7), layout="constrained", facecolor="none")
-    pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+    figure = drawing(7.5, sum(heights) + 0.7)
     axes = figure.subplots(len(runs), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     most = max(max([*run.stages.values(), run.device_gib or 0.0]) for _, run in runs)
     for index, (one, (label, run)) in enumerate(zip(axes, runs, strict=True)):
         _draw_run(one, f"C{index}", run, most)
         one.set_title(label, color=GRAY, fontsize=9, loc="left", pad=3)
-        one.set_facecolor("none")
-        one.tick_params(colors=GRAY)
-        for spine in one.spines.values():
-            spine.set_color(GRAY)
+        plain(one)
     axes[-1].set_xlim(0, 1.14 * most)
     axes[-1].set_xlabel("GiB at the peak of each stage: weights in full color, work in light color", color=GRAY)
     return figure

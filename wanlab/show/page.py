@@ -41,6 +41,7 @@ _DOCUMENT = """<!doctype html>
 :root[data-theme=dark] {{ color-scheme: dark; }}
 body {{ margin: 0; padding: 16px; background: Canvas; color: CanvasText; font: 14px/1.5 system-ui, sans-serif; }}
 img {{ max-width: 100%; }}
+th, td {{ padding: 2px 16px 2px 0; text-align: left; vertical-align: top; }}
 </style>
 </head>
 <body>
@@ -100,12 +101,30 @@ class Page:
 
         Raises FileError if it cannot be written; a file that was there before is then still whole.
         """
-        path = Path(path)
-        document = _DOCUMENT.format(policy=_POLICY, title=esc(self.title or self.text), body=self.html)
-        write_whole(path, document.encode())
-        return path
+        return write_document(path, self.title or self.text, self.html)
 
     save = to_html  # an older name
+
+
+class Shown:
+    """What a notebook shows as HTML (`_repr_html_`) is also written as one offline file. To be mixed in."""
+
+    def _repr_html_(self) -> str:
+        raise NotImplementedError
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write what a notebook shows as one complete HTML file that needs neither the internet nor Python.
+
+        The path is returned. Raises FileError if it cannot be written.
+        """
+        return write_document(path, repr(self).partition("\n")[0], self._repr_html_())
+
+
+def write_document(path: str | Path, title: str, body: str) -> Path:
+    """Write a fragment of HTML as one complete file that may load nothing; `body` is HTML, `title` any text."""
+    path = Path(path)
+    write_whole(path, _DOCUMENT.format(policy=_POLICY, title=esc(title), body=body).encode())
+    return path
 
 
 def esc(text: object) -> str:

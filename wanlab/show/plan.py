@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from wanlab.show.drawing import Drawing
 
 GRAY = "#808890"  # readable on white and on black
 _STRIP, _CHART = 0.28, 1.5  # inches
@@ -35,16 +36,16 @@ class Planned(Protocol):
     def windows(self, step: int) -> list[tuple[tuple[int, ...], tuple[float, ...]]]: ...  # noqa: D102
 
 
-def draw(runs: Sequence[Planned]) -> Figure:
+def draw(runs: Sequence[Planned]) -> Drawing:
     """The noise level of every step of these runs, and beneath it what happens on the steps."""
-    from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator
+
+    from wanlab.show.drawing import drawing, plain
 
     lines = [(index, run, name) for index, run in enumerate(runs) for name in ("", *run.techniques) if name != "context"]
     charts = [(index, run) for index, run in enumerate(runs) if "context" in run.techniques]
     heights = [2.5, _STRIP * len(lines) + 0.1, *([_CHART] * len(charts))]
-    figure = pyplot.figure(figsize=(7.5, sum(heights) + 0.6), layout="constrained", facecolor="none")
-    pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+    figure = drawing(7.5, sum(heights) + 0.6)
     axes = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     _draw_levels(axes[0], runs)
     _draw_lines(axes[1], lines)
@@ -55,11 +56,7 @@ def draw(runs: Sequence[Planned]) -> Figure:
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     settings = [run.timeline.settings for run in runs]
     axes[-1].set_xlim(-0.7 - max(one.first_step for one in settings), max(one.steps - one.first_step for one in settings) + 0.2)
-    for one in axes:
-        one.set_facecolor("none")
-        one.tick_params(colors=GRAY)
-        for spine in one.spines.values():
-            spine.set_color(GRAY)
+    plain(*axes)
     return figure
 
 

@@ -24,8 +24,6 @@ class Player {
     this.mode = this.page.mode;
     this.pair = [0, Math.min(1, this.clips.length - 1)];
     this.clock = new Clock(this.frames, this.page.rate, () => this.refresh());
-    this.denoising = this.mode === "step" ? new Denoising(this.page, this.part, () => this.refresh()) : null;
-    this.clocks = [this.clock, this.denoising?.clock].filter(Boolean);
 
     this.label();
     this.listen();
@@ -34,7 +32,6 @@ class Player {
 
   /* The clips that are painted now, by their place. */
   get shown() {
-    if (this.denoising) return [this.denoising.clock.index];
     return this.mode === "side" ? this.clips.map((_, index) => index) : this.pair;
   }
 
@@ -44,11 +41,10 @@ class Player {
     const { root, page, part, clips } = this;
     root.tabIndex = 0;
     root.setAttribute("role", "group");
-    root.setAttribute("aria-label", page.title || (this.denoising ? "Denoising, step by step" : "Player"));
+    root.setAttribute("aria-label", page.title || "Player");
     part.title.textContent = page.title;
     part.keys.textContent =
-      "Space plays and pauses, ← → go one frame, Home and End to the first and last, L loops, P plays forward and backward" +
-      (this.denoising ? ", ↑ ↓ go one step." : ".");
+      "Space plays and pauses, ← → go one frame, Home and End to the first and last, L loops, P plays forward and backward.";
     part.frame.max = this.frames - 1;
     Object.assign(part.cut, { max: 1, step: 0.001 });
     setRange(part.cut, 0.5);
@@ -64,11 +60,10 @@ class Player {
 
   begin() {
     this.layout();
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.denoising?.clock.seek(-1);
-    else this.clocks.forEach((clock) => clock.set({ playing: true }));
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.clock.set({ playing: true });
     new ResizeObserver(() => this.fit()).observe(this.root);
     // A notebook takes cells out of the document when they leave the view, and puts them back.
-    const wake = (entries) => this.clocks.forEach((clock) => clock.set({ awake: entries.at(-1).isIntersecting }));
+    const wake = (entries) => this.clock.set({ awake: entries.at(-1).isIntersecting });
     new IntersectionObserver(wake).observe(this.root);
     // The lists that open are the browser's own: they must follow a dark page, which its light text gives away.
     const follow = () => {
@@ -87,8 +82,8 @@ class Player {
     const figures = (mode === "side" ? shown : shown.slice(0, 1)).map((index) => {
       const { width, height, label } = clips[index];
       const canvas = make("canvas", { width, height, role: "img" });
-      canvas.ariaLabel = mode === "step" ? "Clean estimate" : mode === "side" ? label : `${MODES[mode]} of ${shown.map((i) => clips[i].label)}`;
-      const names = (mode === "side" ? [index] : mode === "step" ? [] : shown).map((i) => make("span", { textContent: clips[i].label }));
+      canvas.ariaLabel = mode === "side" ? label : `${MODES[mode]} of ${shown.map((i) => clips[i].label)}`;
+      const names = (mode === "side" ? [index] : shown).map((i) => make("span", { textContent: clips[i].label }));
       if (mode === "difference") names.splice(1, 0, "−");
       const picture = make("div", { className: "picture" }, canvas, ...(mode === "wipe" ? [this.divider] : []));
       return make("figure", { className: mode }, make("figcaption", {}, ...names), picture);
@@ -114,9 +109,8 @@ class Player {
       return scale > 1 ? Math.floor(scale) : scale;
     };
     const most = Math.max(1, Math.floor(room / 140));
-    const balanced = Math.ceil(clips.length / Math.ceil(clips.length / most)); // four in rows of two, not three and one
-    const columns = !this.denoising ? balanced : room > 640 ? 2 : 1; // the curve stands beside the picture
-    const scale = scaled(canvases.length > 1 || this.denoising ? columns : 1);
+    const columns = Math.ceil(clips.length / Math.ceil(clips.length / most)); // four in rows of two, not three and one
+    const scale = scaled(canvases.length > 1 ? columns : 1);
     const needed = columns * (widest * scaled(columns) + GAP) - GAP;
     part.card.style.width = `${Math.min(room, Math.max(LEAST_WIDTH, needed)) + FRAME}px`;
     this.shown.slice(0, canvases.length).forEach((index, place) => {
@@ -142,7 +136,6 @@ class Player {
         const pictures = await Promise.all(stills.map((still) => this.decoder.picture(still)));
         this.draw(mode, canvases, pictures);
         Object.assign(this.root.dataset, { frame, frames: this.frames, mode, ready: "1" });
-        if (mode === "step") this.root.dataset.step = shown[0];
       }
     } catch (error) {
       this.fail(error);
@@ -169,7 +162,7 @@ class Player {
 
   /* The slot brings the still part back. */
   fail(error) {
-    this.clocks.forEach((clock) => (clock.playing = false));
+    this.clock.playing = false;
     this.root.dataset.ready = "error";
     this.shadow.replaceChildren(make("p", { textContent: `This player stopped: ${error.message}` }), make("slot"));
   }
@@ -183,12 +176,11 @@ class Player {
     setPlay(part.play, clock.playing);
     for (const option of ["loop", "pingpong"]) part[option].ariaPressed = clock[option];
     for (const each of Object.keys(MODES)) part[each].ariaPressed = each === mode;
-    part.modes.hidden = clips.length < 2 || mode === "step";
+    part.modes.hidden = clips.length < 2;
     part.pair.hidden = clips.length < 3 || !["wipe", "difference"].includes(mode);
     part.wiping.hidden = mode !== "wipe";
     part.gaining.hidden = mode !== "difference";
     this.root.dataset.playing = clock.playing;
-    this.denoising?.refresh();
     this.paint();
   }
 
@@ -255,7 +247,6 @@ class Player {
 
   key(event) {
     const { clock } = this;
-    const steps = this.denoising?.clock;
     const actions = {
       " ": () => clock.toggle(),
       ArrowLeft: () => clock.seek(clock.index - 1),
@@ -264,7 +255,6 @@ class Player {
       End: () => clock.seek(this.frames - 1),
       l: () => clock.set({ loop: !clock.loop }),
       p: () => clock.set({ pingpong: !clock.pingpong }),
-      ...(steps && { ArrowUp: () => steps.seek(steps.index + 1), ArrowDown: () => steps.seek(steps.index - 1) }),
     };
     const name = event.key.length > 1 ? event.key : event.key.toLowerCase();
     if (!(name in actions) || event.ctrlKey || event.metaKey || event.altKey) return;

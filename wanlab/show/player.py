@@ -11,7 +11,7 @@ from wanlab.show.page import Face, Page, Row, build_page, table_html
 from wanlab.show.stills import Frames, check_frames, contact_sheet, encode, listed, plural, spread
 
 Mode = Literal["side", "wipe", "difference"]
-PLAYER = Face("Player", ("clock", "pictures", "controls", "steps", "player"), ("player",))
+PLAYER = Face("Player", ("clock", "pictures", "controls", "player"), ("player",))
 
 
 @dataclass(frozen=True, eq=False)

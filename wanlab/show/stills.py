@@ -50,8 +50,12 @@ def encode(clips: Sequence[Frames]) -> tuple[str, list[Stills]]:
         exact = [_coded(clip, "WEBP", lossless=True, method=2) for clip in clips]
         if sum(len(piece) for stills in exact for piece in stills.pieces) <= _EXACT_BYTES:
             return "image/webp", exact
-    # 4:4:4, since halved colours would be the largest thing that a difference of two clips shows
-    return "image/jpeg", [_coded(clip, "JPEG", quality=_JPEG_QUALITY, subsampling=0) for clip in clips]
+    return "image/jpeg", compressed(clips)
+
+
+def compressed(clips: Sequence[Frames], quality: int = _JPEG_QUALITY) -> list[Stills]:
+    """The clips as JPEG, whatever their size; 4:4:4, since halved colours would be the largest part of a difference of two."""
+    return [_coded(clip, "JPEG", quality=quality, subsampling=0) for clip in clips]
 
 
 def contact_sheet(rows: Sequence[Sequence[Frames]]) -> Image.Image:

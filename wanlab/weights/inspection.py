@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wanlab.errors import ModelError
+from wanlab.show.page import Shown, esc, table_html
 from wanlab.weights.architecture import Architecture, architecture_of, no_part_of_wan
 from wanlab.weights.entries import Header
 from wanlab.weights.headers import read_header
@@ -49,7 +50,7 @@ _LAYOUTS = {
 
 
 @dataclass(frozen=True, repr=False)
-class Inspection:
+class Inspection(Shown):
     """What a checkpoint is, and whether wanlab can use it.
 
     `kind` is transformer, text_encoder, vae, image_encoder, lora, pipeline (a whole folder in diffusers' format, with
@@ -84,8 +85,6 @@ class Inspection:
         return "\n".join([self.summary, *(f"  {name}: {value}" for name, value in self._rows())])
 
     def _repr_html_(self) -> str:
-        from wanlab.show.page import esc, table_html
-
         table = table_html([(name, [value]) for name, value in self._rows()])
         return f"<div><p><strong>{esc(self.summary)}</strong></p>{table}</div>"
 
