@@ -32,7 +32,7 @@ LAYERS = (
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
     ("timeline", "skips"),
-    ("outline", "names", "knobs", "containers", "table", "annotations"),
+    ("outline", "names", "knobs", "containers", "table", "annotations", "differing"),
     ("log", "clip", "show"),
     ("quantize",),
     ("weights",),

@@ -9,7 +9,7 @@ Player of "nothing yet": 17 frames of 64x64, 16 a second.
 """
 
 from wanlab.show.page import Page
-from wanlab.show.player import Mode, Tile, player
+from wanlab.show.player import MOST_CLIPS, Mode, Tile, player
 from wanlab.show.steps import steps_page
 
-__all__ = ["Mode", "Page", "Tile", "player", "steps_page"]
+__all__ = ["MOST_CLIPS", "Mode", "Page", "Tile", "player", "steps_page"]

@@ -1,0 +1,181 @@
+/* The stage: the clips' canvases, enlarged by css, their captions, and how they share the room that there is. */
+
+class Stage {
+  static FIT_HEIGHT = 320; // small clips are enlarged by a whole factor, to at most about this height
+  static LEAST_WIDTH = 380; // of the card, for its row of controls
+  static MOST_HEIGHT = 760; // of all rows together; the whole of a full screen
+  static GAP = 12;
+  static FRAME = 2 * Stage.GAP + 2; // the card's padding and border, both sides
+  static CAPTION = 30;
+  static AHEAD = 3; // moments decoded before they are due
+
+  constructor(player, table) {
+    Object.assign(this, { player, table, element: player.part.stage, canvases: [] });
+    const { width, height } = player.clips[0];
+    this.decoder = new Decoder(0);
+    this.keepDecoded(width * height);
+  }
+
+  keepDecoded(pixels) {
+    this.decoder.keep = Math.max((2 + Stage.AHEAD) * this.player.clips.length, KEPT_BYTES / (4 * pixels));
+  }
+
+  /* New figures, when the mode or the pair is another. */
+  layout() {
+    const { player } = this;
+    const { mode, shown } = player;
+    this.divider = make("div", { className: "divider" });
+    const figures = mode === "side" ? shown.map((index) => this.#figure([index])) : [this.#figure(shown)];
+    this.canvases = figures.map((figure) => figure.querySelector("canvas"));
+    this.element.replaceChildren(...figures);
+    player.part.card.dataset.mode = mode;
+    this.fit();
+  }
+
+  #figure(indices) {
+    const { mode, clips, several } = this.player;
+    const { width, height } = clips[indices[0]];
+    const labels = indices.map((index) => clips[index].label);
+    const canvas = make("canvas", { width, height, role: "img" });
+    canvas.ariaLabel = mode === "step" ? "Clean estimate" : mode === "side" ? labels[0] : `${MODES[mode]} of ${labels.join(" and ")}`;
+    const names = mode === "step" ? [] : indices.map((index) => make("span", { className: "named", title: clips[index].label },
+      ...(several ? [badge(index)] : []), make("span", { className: "clamp", textContent: clips[index].label })));
+    if (mode === "difference") names.splice(1, 0, "\u2212");
+    const picture = make("div", { className: "picture" }, canvas, ...(mode === "wipe" ? [this.divider] : []));
+    return make("figure", { className: mode }, make("figcaption", {}, ...names), picture);
+  }
+
+  /* ---- room: the card is as wide as the clips side by side need, in every mode, so that it does not jump between modes */
+
+  fit() {
+    const { player, canvases, table } = this;
+    const { root, part, clips, denoising, mode } = player;
+    const filled = player.full.on;
+    const room = root.clientWidth - (filled ? 2 * Stage.GAP : Stage.FRAME);
+    if (room <= 0) return; // not in view; the observer calls again
+    part.card.toggleAttribute("data-filled", filled);
+    const height = clips[0].height;
+    const widths = clips.map((clip) => (clip.width * height) / clip.height);
+    const box = { room, height, widest: Math.max(...widths), tall: filled ? this.#heightLeft() : Math.max(Stage.MOST_HEIGHT, 2.4 * room), filled };
+    const all = denoising ? { columns: room > 640 ? 2 : 1, ...this.#place(1, { ...box, room: room > 640 ? room / 2 : room }) } : this.#place(clips.length, box);
+    const columns = denoising && room > 640 ? 2 : all.columns; // the curve stands beside the picture
+    const { scale } = canvases.length > 1 || denoising ? all : this.#place(1, box);
+    const needed = columns * (box.widest * all.scale + Stage.GAP) - Stage.GAP;
+    const aligned = !denoising && columns === clips.length && needed + table.before <= room && table.before > 0;
+    const indent = aligned ? table.before : 0;
+    part.card.style.width = filled ? "" : `${Math.min(room, Math.max(Stage.LEAST_WIDTH, needed + indent)) + Stage.FRAME}px`;
+    this.element.style.maxWidth = mode === "side" && !denoising && part.zoom.value === "fit" ? `${Math.ceil(needed) + indent}px` : "";
+    this.element.style.paddingLeft = mode === "side" && aligned ? `${indent}px` : "";
+    table.align(aligned ? widths.map((width, index) => Math.round(width * all.scale) + (index < clips.length - 1 ? Stage.GAP : 0)) : null);
+    this.#size(widths, height, scale);
+  }
+
+  #size(widths, height, scale) {
+    const { player, canvases } = this;
+    let changed = false;
+    player.shown.slice(0, canvases.length).forEach((index, place) => {
+      const canvas = canvases[place];
+      const [wide, high] = [Math.round(widths[index] * scale), Math.round(height * scale)];
+      canvas.style.width = canvas.closest("figure").style.width = `${wide}px`;
+      canvas.style.height = `${high}px`;
+      canvas.style.imageRendering = scale >= 1 ? "pixelated" : "auto";
+      const [width, rows] = this.#decoded(player.clips[index], wide, high);
+      if (width === canvas.width && rows === canvas.height) return;
+      Object.assign(canvas, { width, height: rows });
+      changed = true;
+    });
+    if (!canvases.length) return;
+    this.keepDecoded(canvases[0].width * canvases[0].height);
+    if (changed && player.ready) this.paint();
+  }
+
+  /* Large clips are decoded as small as they are drawn, but for the modes that look at single pixels. */
+  #decoded({ width, height }, wide, high) {
+    const ratio = globalThis.devicePixelRatio || 1;
+    const exact = ["wipe", "difference"].includes(this.player.mode) || wide * ratio >= width;
+    return exact ? [width, height] : [Math.max(1, Math.round(wide * ratio)), Math.max(1, Math.round(high * ratio))];
+  }
+
+  /* Columns and scale for so many clips: more rows only if they make the clips clearly larger and leave few holes. */
+  #place(count, { room, height, widest, tall, filled }) {
+    const chosen = this.player.part.zoom.value;
+    let best = null;
+    for (let rows = 1; rows <= count; rows += 1) {
+      const columns = Math.ceil(count / rows);
+      const most = filled ? Infinity : Math.max(1, Stage.FIT_HEIGHT / height);
+      const fitting = Math.min(((room + Stage.GAP) / columns - Stage.GAP) / widest, (tall / rows - Stage.CAPTION) / height, most);
+      const worth = fitting * (count / (rows * columns)) ** 2;
+      if (!best || worth >= 1.5 * best.worth) best = { columns, worth, fitting };
+    }
+    const dots = globalThis.devicePixelRatio || 1;
+    const whole = best.fitting > 1 ? Math.max(1, Math.floor(best.fitting * dots) / dots) : Math.max(0.02, best.fitting);
+    if (chosen === "fit") return { columns: best.columns, scale: whole };
+    const columns = Math.max(1, Math.min(count, Math.floor((room + Stage.GAP) / (widest * Number(chosen) + Stage.GAP))));
+    return { columns: Math.ceil(count / Math.ceil(count / columns)), scale: Number(chosen) };
+  }
+
+  /* What the controls leave of a full screen. */
+  #heightLeft() {
+    const { root, part } = this.player;
+    const others = [...part.card.children].filter((child) => !child.contains(this.element) && getComputedStyle(child).display !== "none");
+    return Math.max(120, root.clientHeight - others.reduce((sum, child) => sum + child.offsetHeight + 10, 2 * Stage.GAP));
+  }
+
+  /* ---- painting: pictures may come late, so one moment at a time, and again if another is due by then */
+
+  async paint() {
+    this.stale = true;
+    if (this.painting) return;
+    this.painting = true;
+    try {
+      while (this.stale) {
+        this.stale = false;
+        const { player, canvases } = this;
+        const { mode, shown, clock } = player;
+        const frame = clock.index;
+        const pictures = await Promise.all(this.#pictures(frame));
+        if (canvases !== this.canvases) {
+          this.stale = true; // another mode by now
+          continue;
+        }
+        this.#draw(mode, canvases, pictures, frame);
+        player.painted(frame, mode, shown);
+        if (clock.playing) clock.ahead(Stage.AHEAD).forEach((next) => this.#pictures(next).forEach((picture) => picture.catch(() => {})));
+      }
+    } catch (error) {
+      this.player.fail(error);
+    } finally {
+      this.painting = false;
+    }
+  }
+
+  #pictures(frame) {
+    const { player, canvases } = this;
+    return player.shown.map((index, place) => {
+      const { stills, width, height } = player.clips[index];
+      const canvas = canvases[Math.min(place, canvases.length - 1)];
+      const whole = ["wipe", "difference", "step"].includes(player.mode) || (canvas.width >= width && canvas.height >= height);
+      return this.decoder.picture(stills[Math.min(frame, stills.length - 1)], whole ? null : [canvas.width, canvas.height]);
+    });
+  }
+
+  #draw(mode, canvases, pictures, frame) {
+    const { player } = this;
+    const { part } = player;
+    let readout = "";
+    if (mode === "wipe") {
+      const cut = paintWipe(canvases[0], pictures, part.cut.value);
+      this.divider.style.left = `${100 * cut}%`;
+    } else if (mode === "blink") {
+      const now = player.blink.index;
+      paintWhole(canvases[0], pictures[now]);
+      this.element.querySelectorAll(".named").forEach((name, place) => name.toggleAttribute("data-seen", place === now));
+    } else if (mode === "difference") {
+      readout = player.told(frame, paintDifference(canvases[0], pictures, part.gain.value));
+    } else {
+      canvases.forEach((canvas, index) => paintWhole(canvas, pictures[index]));
+    }
+    const notes = [readout, ...player.page.notes].join(" ").trim();
+    if (part.notes.textContent !== notes) part.notes.textContent = notes;
+  }
+}
