@@ -12,7 +12,7 @@ import numpy as np
 from wanlab import show
 from wanlab.clip import Clip
 from wanlab.declare import switches
-from wanlab.differing import SettingsRow, changes_frames, differing, forked_name, told
+from wanlab.differing import SettingsRow, changes_frames, differing, forked_name, told, worded
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.run import Run
@@ -132,7 +132,7 @@ def _model_shown(model: Mapping[str, Any]) -> dict[str, str]:
 
 def _label(side: _Side, names: Sequence[str]) -> str:
     """A short name for a run: its values of the settings that differ."""
-    parts = [f"{name} {side.settings[name]}" for name in names[:3] if side.settings.get(name)]
+    parts = [worded(name, side.settings[name]) for name in names[:3] if side.settings.get(name)]
     return ", ".join(part if len(part) <= 40 else f"{part[:39]}\u2026" for part in parts)
 
 
@@ -162,4 +162,10 @@ def _apart(clips: Sequence[Clip]) -> str:
         return f"Identical to clip 1: {', '.join(same)}." if same else ""
     curve = difference(clips[1].frames, first)
     most = int(curve.argmax())
-    return f"Their frames differ by {curve.mean():.3g} of 255 on average, most in frame {most + 1} ({curve[most]:.3g})."
+    return (
+        f"Their frames differ by {_number(curve.mean())} of 255 on average, most in frame {most + 1} ({_number(curve[most])})."
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"

@@ -26,6 +26,16 @@ def forked_name(name: str, at: int) -> str:
     return f"{name}{_FROM}{at}"
 
 
+def worded(name: str, value: str) -> str:
+    """A setting with its value, for a label.
+
+    >>> worded("cfg from step 12", "3.5")
+    'cfg 3.5 from step 12'
+    """
+    setting, _, step = name.partition(_FROM)
+    return f"{setting} {value}" + (f"{_FROM}{step}" if step else "")
+
+
 def differing(rows: Sequence[SettingsRow]) -> list[str]:
     """The names whose values differ between these rows, in the rows' order; a row without any name is not known and not asked.
 

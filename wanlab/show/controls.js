@@ -59,8 +59,8 @@ const TEMPLATE = `
       </span>
     </div>
     <p class="note" data-part="keys" hidden></p>
-    <details class="curves" data-part="curves" hidden><summary>Curves of each frame</summary><div data-part="curvesBody"></div></details>
     <p class="note" data-part="notes"></p>
+    <details class="curves" data-part="curves" hidden><summary>Curves of each frame</summary><div data-part="curvesBody"></div></details>
     <div class="tables" data-part="tables"></div>
   </div>`;
 

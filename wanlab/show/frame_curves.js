@@ -12,9 +12,9 @@ class FrameCurves {
     difference: { text: "Difference", axis: "mean difference, of 255", low: 0 },
     flicker: { text: "Flicker", axis: "mean change since the frame before, of 255", low: 0 },
     colour: { text: "Mean colour", axis: "mean of each colour, of 255" },
-    red: { text: "Red", axis: "mean red, of 255", channel: 0 },
-    green: { text: "Green", axis: "mean green, of 255", channel: 1 },
-    blue: { text: "Blue", axis: "mean blue, of 255", channel: 2 },
+    red: { text: "Mean red", axis: "mean red, of 255", channel: 0 },
+    green: { text: "Mean green", axis: "mean green, of 255", channel: 1 },
+    blue: { text: "Mean blue", axis: "mean blue, of 255", channel: 2 },
   };
 
   constructor(content, part, clock) {
@@ -30,12 +30,9 @@ class FrameCurves {
 
   #build(measures) {
     const { part, labels } = this;
-    this.buttons = measures.map((name) => {
-      const control = make("button", { type: "button", textContent: FrameCurves.MEASURES[name].text });
-      control.addEventListener("click", () => this.#choose({ measure: name }));
-      return [name, control];
-    });
-    const group = make("span", { className: "modes", role: "group", ariaLabel: "Curve" }, ...this.buttons.map(([, control]) => control));
+    const options = measures.map((value) => make("option", { value, textContent: FrameCurves.MEASURES[value].text }));
+    this.which = make("select", { ariaLabel: "Curve", title: "Curve" }, ...options);
+    this.which.addEventListener("input", () => this.#choose({ measure: this.which.value }));
     this.to = make("select", { ariaLabel: "Reference clip", title: "Reference clip" }, ...numbered(labels));
     this.to.addEventListener("input", () => this.#choose({ reference: Number(this.to.value) }));
     this.chooser = make("label", { className: "group" }, "to", this.to);
@@ -45,7 +42,7 @@ class FrameCurves {
     this.legend = make("ul", { className: "legend" });
     this.table = make("details", { className: "numbers" }, make("summary", { textContent: "These numbers as a table" }));
     this.table.addEventListener("toggle", () => this.#fillTable());
-    part.curvesBody.replaceChildren(make("div", { className: "bar options" }, group, this.chooser), this.axis, this.svg, this.legend, this.table);
+    part.curvesBody.replaceChildren(make("div", { className: "bar options" }, this.which, this.chooser), this.axis, this.svg, this.legend, this.table);
   }
 
   #choose(options) {
@@ -76,7 +73,6 @@ class FrameCurves {
 
   draw() {
     const { part, svg, measure, labels } = this;
-    for (const [name, control] of this.buttons) control.ariaPressed = name === measure;
     this.chooser.hidden = measure !== "difference" || labels.length < 3;
     const width = part.curvesBody.clientWidth;
     if (!part.curves.open || !width) return;
@@ -118,7 +114,7 @@ class FrameCurves {
     const text = (x, y, words, anchor) => shape("text", { x, y, "text-anchor": anchor }, words);
     const last = this.clock.count;
     const frames = [...new Set([1, ...ticks(1, last, Math.max(2, Math.round(this.width / 110))).filter((tick) => tick > 1 && tick < last && Number.isInteger(tick)), last])];
-    const apart = frames.filter((frame) => frame === last || this.x(last - 1) - this.x(frame - 1) > 30);
+    const apart = frames.filter((frame) => frame === 1 || frame === last || (this.x(frame - 1) > EDGE.left + 60 && this.x(last - 1) - this.x(frame - 1) > 30));
     return [
       ...this.ticks.map((tick) => shape("path", { class: "grid", d: `M${EDGE.left} ${this.y(tick)}H${this.width - EDGE.right}` })),
       ...this.ticks.map((tick) => text(EDGE.left - 6, this.y(tick) + 4, Number(tick.toPrecision(6)), "end")),
@@ -138,12 +134,14 @@ class FrameCurves {
     const ends = this.drawn.filter((one) => one.index !== undefined && one.values.at(-1) !== null);
     const places = ends.map((one) => ({ ...one, x: this.x(one.values.length - 1), y: this.y(one.values.at(-1)) })).sort((one, other) => one.y - other.y);
     places.forEach((place, index) => {
-      if (index) place.y = Math.max(place.y, places[index - 1].y + 11);
+      place.y = Math.max(place.y, index ? places[index - 1].y + 11 : 0);
     });
-    const over = (places.at(-1)?.y ?? 0) - (FrameCurves.HEIGHT - 4);
-    return places.map(({ x, y, index, mark }) =>
-      FrameCurves.shape("text", { class: `end ${mark}`, x: x + 6, y: y + 4 - Math.max(0, over) }, index + 1),
-    );
+    let floor = FrameCurves.HEIGHT - FrameCurves.EDGE.bottom;
+    for (const place of places.reverse()) {
+      place.y = Math.min(place.y, floor);
+      floor = place.y - 11;
+    }
+    return places.map(({ x, y, index, mark }) => FrameCurves.shape("text", { class: `end ${mark}`, x: x + 6, y: y + 4 }, index + 1));
   }
 
   #fillLegend() {

@@ -100,7 +100,11 @@ class Player {
     this.curves?.draw();
   }
 
+  /* A full screen is for the pictures: the curves fold themselves up, and can be opened again. */
   filled() {
+    const { curves } = this.part;
+    if (this.full.on) this.unfolded = curves.open;
+    curves.open = !this.full.on && (this.unfolded ?? curves.open);
     this.fit();
     this.refresh();
   }

@@ -15,13 +15,9 @@ class SettingsTable {
   /* Numbers as in the captions, and whatever differs from the first clip in bold. */
   #mark() {
     const { table, place } = this;
-    table.caption = make("caption", { className: "unseen", textContent: "Settings that differ" });
-    [...table.tHead.rows[0].cells].slice(1).forEach((cell, index) => {
-      const label = cell.textContent.replace(/^\d+ \u00b7 /, "");
-      cell.scope = "col";
-      cell.title = label;
-      cell.replaceChildren(badge(index), make("span", { className: "clamp", textContent: label }));
-    });
+    table.caption = SettingsTable.#caption();
+    this.labels = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.replace(/^\d+ \u00b7 /, ""));
+    [...table.tHead.rows[0].cells].slice(1).forEach((cell, index) => SettingsTable.#head(cell, "col", index, this.labels[index]));
     for (const { cells } of table.tBodies[0].rows) {
       cells[0].scope = "row";
       for (const cell of [...cells].slice(1)) {
@@ -31,22 +27,49 @@ class SettingsTable {
     }
     this.columns = make("colgroup");
     table.prepend(this.columns);
+    this.turned = this.#turn();
     place.replaceChildren(table);
+  }
+
+  /* A row for each clip, for when the columns cannot stand beneath the clips: there is no room for nine of them. */
+  #turn() {
+    const rows = [...this.table.tBodies[0].rows];
+    const names = rows.map(({ cells }) => make("th", { scope: "col", textContent: cells[0].textContent }));
+    const body = this.labels.map((label, index) => {
+      const head = SettingsTable.#head(make("th"), "row", index, label);
+      return make("tr", {}, head, ...rows.map(({ cells }) => cells[index + 1].cloneNode(true)));
+    });
+    const head = make("thead", {}, make("tr", {}, make("td"), ...names));
+    return make("table", { className: "turned" }, SettingsTable.#caption(), head, make("tbody", {}, ...body));
+  }
+
+  static #caption() {
+    return make("caption", { className: "unseen", textContent: "Settings that differ" });
+  }
+
+  static #head(cell, scope, index, label) {
+    Object.assign(cell, { scope, title: label });
+    cell.replaceChildren(badge(index), make("span", { className: "clamp", textContent: label }));
+    return cell;
   }
 
   /* How much room the names need before the first clip. */
   get before() {
     if (!this.table) return 0;
-    this.name ??= Math.min(SettingsTable.MOST_NAME, this.table.tBodies[0].rows[0].cells[0].offsetWidth);
-    return this.name;
+    const width = this.name ? 0 : this.table.tBodies[0].rows[0].cells[0].offsetWidth; // 0 while it is not shown
+    if (width) this.name = Math.min(SettingsTable.MOST_NAME, width);
+    return this.name ?? 0;
   }
 
-  /* Columns as wide as the clips above them; or as the browser likes, without widths. */
+  /* Columns as wide as the clips above them; without widths a table by itself. */
   align(widths) {
-    this.place.toggleAttribute("data-aligned", Boolean(widths));
-    if (!this.table) return;
+    const { place, table, turned } = this;
+    if (!table) return;
+    place.toggleAttribute("data-aligned", Boolean(widths));
     const all = widths ? [this.before, ...widths] : [];
-    this.columns.replaceChildren(...all.map((width) => Object.assign(make("col"), { style: `width: ${width}px` })));
-    this.table.style.width = widths ? `${all.reduce((sum, width) => sum + width, 0)}px` : "";
+    this.columns.replaceChildren(...all.map((width) => make("col", { style: `width: ${width}px` })));
+    table.style.width = widths ? `${all.reduce((sum, width) => sum + width, 0)}px` : "";
+    const shown = widths || this.labels.length < 4 ? table : turned;
+    if (this.name && shown.parentNode !== place) place.replaceChildren(shown);
   }
 }

@@ -56,15 +56,17 @@ class Stage {
     part.card.toggleAttribute("data-filled", filled);
     const height = clips[0].height;
     const widths = clips.map((clip) => (clip.width * height) / clip.height);
-    const box = { room, height, widest: Math.max(...widths), tall: filled ? this.#heightLeft() : Math.max(Stage.MOST_HEIGHT, 2.4 * room), filled };
+    const box = { room, height, widest: Math.max(...widths), tall: filled ? this.#heightLeft() : Stage.MOST_HEIGHT, filled };
     const all = denoising ? { columns: room > 640 ? 2 : 1, ...this.#place(1, { ...box, room: room > 640 ? room / 2 : room }) } : this.#place(clips.length, box);
     const columns = denoising && room > 640 ? 2 : all.columns; // the curve stands beside the picture
     const { scale } = canvases.length > 1 || denoising ? all : this.#place(1, box);
     const needed = columns * (box.widest * all.scale + Stage.GAP) - Stage.GAP;
-    const aligned = !denoising && columns === clips.length && needed + table.before <= room && table.before > 0;
-    const indent = aligned ? table.before : 0;
+    const { before } = table;
+    const aligned = !denoising && before > 0 && columns === clips.length && needed + before <= room;
+    const indent = aligned ? before : 0;
     part.card.style.width = filled ? "" : `${Math.min(room, Math.max(Stage.LEAST_WIDTH, needed + indent)) + Stage.FRAME}px`;
     this.element.style.maxWidth = mode === "side" && !denoising && part.zoom.value === "fit" ? `${Math.ceil(needed) + indent}px` : "";
+    this.element.toggleAttribute("data-rows", mode === "side" && columns < clips.length);
     this.element.style.paddingLeft = mode === "side" && aligned ? `${indent}px` : "";
     table.align(aligned ? widths.map((width, index) => Math.round(width * all.scale) + (index < clips.length - 1 ? Stage.GAP : 0)) : null);
     this.#size(widths, height, scale);
@@ -107,11 +109,16 @@ class Stage {
       const worth = fitting * (count / (rows * columns)) ** 2;
       if (!best || worth >= 1.5 * best.worth) best = { columns, worth, fitting };
     }
-    const dots = globalThis.devicePixelRatio || 1;
-    const whole = best.fitting > 1 ? Math.max(1, Math.floor(best.fitting * dots) / dots) : Math.max(0.02, best.fitting);
-    if (chosen === "fit") return { columns: best.columns, scale: whole };
+    if (chosen === "fit") return { columns: best.columns, scale: Stage.#whole(best.fitting) };
     const columns = Math.max(1, Math.min(count, Math.floor((room + Stage.GAP) / (widest * Number(chosen) + Stage.GAP))));
     return { columns: Math.ceil(count / Math.ceil(count / columns)), scale: Number(chosen) };
+  }
+
+  /* Small pixels stay square: a whole number of the screen's dots for each; below two that would be too small, so quarters. */
+  static #whole(scale) {
+    if (scale <= 1) return Math.max(0.02, scale);
+    const dots = scale < 2 ? 4 : globalThis.devicePixelRatio || 1;
+    return Math.floor(scale * dots) / dots;
   }
 
   /* What the controls leave of a full screen. */
