@@ -87,7 +87,8 @@ function badge(index) {
   return make("span", { className: `badge clip-${index + 1}`, textContent: index + 1 });
 }
 
-/* An option for each label, with its number before it. */
-function numbered(labels) {
-  return labels.map((label, value) => make("option", { value, textContent: `${value + 1} \u00b7 ${label}`, title: label }));
+/* An option for each label; with numbers where labels alone would not tell them apart. */
+function optionsOf(labels) {
+  const alike = new Set(labels).size < labels.length;
+  return labels.map((label, value) => make("option", { value, textContent: alike ? `${value + 1} \u00b7 ${label}` : label }));
 }

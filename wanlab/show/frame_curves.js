@@ -33,7 +33,7 @@ class FrameCurves {
     const options = measures.map((value) => make("option", { value, textContent: FrameCurves.MEASURES[value].text }));
     this.which = make("select", { ariaLabel: "Curve", title: "Curve" }, ...options);
     this.which.addEventListener("input", () => this.#choose({ measure: this.which.value }));
-    this.to = make("select", { ariaLabel: "Reference clip", title: "Reference clip" }, ...numbered(labels));
+    this.to = make("select", { ariaLabel: "Reference clip", title: "Reference clip" }, ...optionsOf(labels));
     this.to.addEventListener("input", () => this.#choose({ reference: Number(this.to.value) }));
     this.chooser = make("label", { className: "group" }, "to", this.to);
     this.axis = make("p", { className: "axis-name" });

@@ -61,7 +61,7 @@ class Player {
     part.gain.value = 8;
     part.speed.value = 1;
     part.rate.value = BLINKS;
-    for (const control of [part.first, part.second]) control.append(...numbered(clips.map((clip) => clip.label)));
+    for (const control of [part.first, part.second]) control.append(...optionsOf(clips.map((clip) => clip.label)));
   }
 
   begin() {
