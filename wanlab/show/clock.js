@@ -29,8 +29,8 @@ class Clock {
 
   /* The pictures that are due after this one, at most `most`. */
   ahead(most) {
-    const places = Array.from({ length: Math.min(most, this.period - 1) }, (_, place) => (this.#position + place + 1) % this.period);
-    return places.map((position) => this.#indexAt(position));
+    const count = Math.min(most, this.period - 1);
+    return Array.from({ length: count }, (_, place) => this.#indexAt((this.#position + place + 1) % this.period));
   }
 
   set(options) {
@@ -63,9 +63,10 @@ class Clock {
     cancelAnimationFrame(this.#request);
     if (!this.playing || !this.awake || this.count < 2) return;
     const start = this.#position;
-    let [before, passed] = [null, 0]; // counted from the first tick's own time: it may lie before the performance.now() of the click
+    // From the first tick's own time on: it may lie before the performance.now() of the click.
+    let [before, passed] = [null, 0];
     const tick = (now) => {
-      passed += wholeIfNearly((((now - (before ?? now)) / 1000) * this.rate * this.speed));
+      passed += wholeIfNearly(((now - (before ?? now)) / 1000) * this.rate * this.speed);
       before = now;
       const reached = start + Math.floor(passed + CLOSE);
       const ended = !this.loop && reached >= this.end;

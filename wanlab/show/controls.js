@@ -49,7 +49,9 @@ const TEMPLATE = `
       </span>
       <span class="group" data-part="pair">${select("first", "First clip")}and${select("second", "Second clip")}</span>
       <span class="group grow" data-part="wiping">${slider("cut", "Wipe position")}</span>
-      <span class="group" data-part="blinking">${button("playBlink", "Play blinking", ICONS.play)}${select("rate", "Changes a second", RATES)}</span>
+      <span class="group" data-part="blinking">
+        ${button("playBlink", "Play blinking", ICONS.play)}${select("rate", "Changes a second", RATES)}
+      </span>
       <span class="group" data-part="gaining">${select("gain", "Amplification", GAINS)}</span>
       <span class="group end">
         ${button("loop", "Loop")}${button("pingpong", "Forward and backward")}
@@ -60,7 +62,10 @@ const TEMPLATE = `
     </div>
     <p class="note" data-part="keys" hidden></p>
     <p class="note" data-part="notes"></p>
-    <details class="curves" data-part="curves" hidden><summary>Curves of each frame</summary><div data-part="curvesBody"></div></details>
+    <details class="curves" data-part="curves" hidden>
+      <summary>Curves of each frame</summary>
+      <div data-part="curvesBody"></div>
+    </details>
     <div class="tables" data-part="tables"></div>
   </div>`;
 

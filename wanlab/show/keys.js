@@ -2,9 +2,14 @@
 
 class Keys {
   static HELP =
-    "Space plays and pauses, \u2190 \u2192 go one frame, Home and End to the first and last, L loops, P plays forward and backward, F fills the screen.";
+    "Space plays and pauses, \u2190 \u2192 go one frame, Home and End to the first and last, " +
+    "L loops, P plays forward and backward, F fills the screen.";
   static HELP_OF_TWO =
-    " S shows the clips side by side, W wipes, D shows the difference. B blinks: while it is held the second clip is shown. 1 to 9 choose the two: the last two pressed.";
+    " S shows the clips side by side, W wipes, D shows the difference, B blinks: the second clip is shown while it is held.";
+  static HELP_OF_MORE = " Of the keys 1 to 9 the last two choose the two clips.";
+
+  /* What a focused control has its own use for. */
+  static MEANT = { INPUT: /^(Arrow|Home|End)/, SELECT: /^(?!Escape)/, BUTTON: /^ $/, SUMMARY: /^ $/ };
 
   constructor(player) {
     this.player = player;
@@ -55,8 +60,7 @@ class Keys {
     const name = event.key.length > 1 ? event.key : event.key.toLowerCase();
     if (!(name in actions) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.stopPropagation(); // the notebook would move to another cell
-    const meant = { INPUT: /^(Arrow|Home|End)/, SELECT: /^(?!Escape)/, BUTTON: /^ $/, SUMMARY: /^ $/ }[event.composedPath()[0].tagName];
-    if (meant?.test(event.key)) return; // the focused control has its own use of this key
+    if (Keys.MEANT[event.composedPath()[0].tagName]?.test(event.key)) return;
     event.preventDefault();
     actions[name](event);
   }

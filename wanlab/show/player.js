@@ -54,7 +54,8 @@ class Player {
     root.setAttribute("aria-label", page.title || (this.denoising ? "Denoising, step by step" : "Player"));
     part.title.textContent = page.title;
     part.summary.textContent = page.summary ?? "";
-    part.keys.textContent = Keys.HELP + (this.several ? Keys.HELP_OF_TWO : "") + (this.denoising ? " \u2191 \u2193 go one step." : "");
+    const help = [Keys.HELP, this.several && Keys.HELP_OF_TWO, this.several && clips.length > 2 && Keys.HELP_OF_MORE];
+    part.keys.textContent = [...help, this.denoising && " \u2191 \u2193 go one step."].filter(Boolean).join("");
     part.frame.max = this.frames - 1;
     Object.assign(part.cut, { max: 1, step: 0.001 });
     setRange(part.cut, 0.5);
@@ -73,11 +74,9 @@ class Player {
       this.denoising?.clock.set({ playing: true });
       if (this.mode === "blink") this.blink.set({ playing: true });
     }
-    this.observers = [
-      new ResizeObserver(() => this.fit()),
-      // A notebook takes cells out of the document when they leave the view, and puts them back.
-      new IntersectionObserver((entries) => this.clocks.forEach((clock) => clock.set({ awake: entries.at(-1).isIntersecting }))),
-    ];
+    // A notebook takes cells out of the document when they leave the view, and puts them back.
+    const wake = (entries) => this.clocks.forEach((clock) => clock.set({ awake: entries.at(-1).isIntersecting }));
+    this.observers = [new ResizeObserver(() => this.fit()), new IntersectionObserver(wake)];
     this.observers.forEach((observer) => observer.observe(this.root));
     this.root.addEventListener("pointerenter", () => this.follow());
     this.follow();
@@ -132,7 +131,8 @@ class Player {
     const known = exact ? exact[Math.min(frame, exact.length - 1)] : mean;
     if (!known) return "In this frame: identical.";
     const coded = this.page.kind === "image/jpeg" ? " The stills are JPEG: a few levels of the picture come from that." : "";
-    return `In this frame: ${known < 0.01 ? known.toPrecision(1) : known.toFixed(2)} of 255 on average, ${largest} at most.${coded}`;
+    const average = known < 0.01 ? known.toPrecision(1) : known.toFixed(2);
+    return `In this frame: ${average} of 255 on average, ${largest} at most.${coded}`;
   }
 
   /* The slot brings the still part back. */

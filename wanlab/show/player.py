@@ -15,11 +15,19 @@ from wanlab.show.stills import Frames, check_frames, contact_sheet, encode, list
 
 Mode = Literal["side", "wipe", "blink", "difference"]
 MOST_CLIPS = 9  # one for each of the keys 1 to 9
-PLAYER = Face(
-    "Player",
-    ("clock", "pictures", "controls", "steps", "frame_curves", "settings_table", "stage", "full_screen", "keys", "player"),
-    ("player", "frame_curves"),
+_SCRIPTS = (
+    "clock",
+    "pictures",
+    "controls",
+    "steps",
+    "frame_plot",
+    "frame_curves",
+    "settings_table",
+    "stage",
+    "full_screen",
+    "keys",
 )
+PLAYER = Face("Player", (*_SCRIPTS, "player"), ("player", "frame_curves"))
 
 
 @dataclass(frozen=True, eq=False)

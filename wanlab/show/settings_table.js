@@ -6,7 +6,8 @@ class SettingsTable {
   /* The table of the still part that has a column for each clip, if there is one. */
   constructor(place, tables, count) {
     this.place = place;
-    const own = tables.find((table) => table.matches("table") && count > 1 && table.tHead?.rows[0].cells.length === count + 1);
+    const fits = (table) => table.matches("table") && table.tHead?.rows[0].cells.length === count + 1;
+    const own = count > 1 ? tables.find(fits) : null;
     this.table = own?.cloneNode(true) ?? null;
     this.rest = tables.filter((table) => table !== own).map((table) => table.cloneNode(true));
     if (this.table) this.#mark();
@@ -16,13 +17,14 @@ class SettingsTable {
   #mark() {
     const { table, place } = this;
     table.caption = SettingsTable.#caption();
-    this.labels = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.replace(/^\d+ \u00b7 /, ""));
-    [...table.tHead.rows[0].cells].slice(1).forEach((cell, index) => SettingsTable.#head(cell, "col", index, this.labels[index]));
+    const heads = [...table.tHead.rows[0].cells].slice(1);
+    this.labels = heads.map((cell) => cell.textContent.replace(/^\d+ \u00b7 /, ""));
+    heads.forEach((cell, index) => SettingsTable.#head(cell, "col", index, this.labels[index]));
     for (const { cells } of table.tBodies[0].rows) {
       cells[0].scope = "row";
       for (const cell of [...cells].slice(1)) {
         cell.classList.toggle("other", cell.textContent !== cells[1].textContent);
-        if (!cell.textContent) cell.append(make("span", { className: "unset", textContent: "\u2013", title: "This clip has no such setting" }));
+        if (!cell.textContent) cell.append(make("span", { className: "unset", textContent: "\u2013", title: "Not set" }));
       }
     }
     this.columns = make("colgroup");
@@ -61,12 +63,12 @@ class SettingsTable {
     return this.name ?? 0;
   }
 
-  /* Columns as wide as the clips above them; without widths a table by itself. */
-  align(widths) {
+  /* Columns as wide as the clips above them, with their gap; without widths a table by itself. */
+  align(widths, gap) {
     const { place, table, turned } = this;
     if (!table) return;
     place.toggleAttribute("data-aligned", Boolean(widths));
-    const all = widths ? [this.before, ...widths] : [];
+    const all = widths ? [this.before, ...widths.map((width, index) => width + (index < widths.length - 1 ? gap : 0))] : [];
     this.columns.replaceChildren(...all.map((width) => make("col", { style: `width: ${width}px` })));
     table.style.width = widths ? `${all.reduce((sum, width) => sum + width, 0)}px` : "";
     const shown = widths || this.labels.length < 4 ? table : turned;

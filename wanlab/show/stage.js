@@ -37,9 +37,13 @@ class Stage {
     const { width, height } = clips[indices[0]];
     const labels = indices.map((index) => clips[index].label);
     const canvas = make("canvas", { width, height, role: "img" });
-    canvas.ariaLabel = mode === "step" ? "Clean estimate" : mode === "side" ? labels[0] : `${MODES[mode]} of ${labels.join(" and ")}`;
-    const names = mode === "step" ? [] : indices.map((index) => make("span", { className: "named", title: clips[index].label },
-      ...(several ? [badge(index)] : []), make("span", { className: "clamp", textContent: clips[index].label })));
+    const told = mode === "side" ? labels[0] : `${MODES[mode]} of ${labels.join(" and ")}`;
+    canvas.ariaLabel = mode === "step" ? "Clean estimate" : told;
+    const name = (title, place) => {
+      const text = make("span", { className: "clamp", textContent: title });
+      return make("span", { className: "named", title }, ...(several ? [badge(indices[place])] : []), text);
+    };
+    const names = mode === "step" ? [] : labels.map(name);
     if (mode === "difference") names.splice(1, 0, "\u2212");
     const picture = make("div", { className: "picture" }, canvas, ...(mode === "wipe" ? [this.divider] : []));
     return make("figure", { className: mode }, make("figcaption", {}, ...names), picture);
@@ -48,8 +52,8 @@ class Stage {
   /* ---- room: the card is as wide as the clips side by side need, in every mode, so that it does not jump between modes */
 
   fit() {
-    const { player, canvases, table } = this;
-    const { root, part, clips, denoising, mode } = player;
+    const { player, table } = this;
+    const { root, part, clips, denoising } = player;
     const filled = player.full.on;
     const room = root.clientWidth - (filled ? 2 * Stage.GAP : Stage.FRAME);
     if (room <= 0) return; // not in view; the observer calls again
@@ -57,19 +61,27 @@ class Stage {
     const height = clips[0].height;
     const widths = clips.map((clip) => (clip.width * height) / clip.height);
     const box = { room, height, widest: Math.max(...widths), tall: filled ? this.#heightLeft() : Stage.MOST_HEIGHT, filled };
-    const all = denoising ? { columns: room > 640 ? 2 : 1, ...this.#place(1, { ...box, room: room > 640 ? room / 2 : room }) } : this.#place(clips.length, box);
-    const columns = denoising && room > 640 ? 2 : all.columns; // the curve stands beside the picture
-    const { scale } = canvases.length > 1 || denoising ? all : this.#place(1, box);
-    const needed = columns * (box.widest * all.scale + Stage.GAP) - Stage.GAP;
+    const beside = denoising && room > 640; // the curve stands beside the picture
+    const all = this.#place(denoising ? 1 : clips.length, beside ? { ...box, room: room / 2 } : box);
+    const columns = beside ? 2 : all.columns;
+    const needed = Math.ceil(columns * (box.widest * all.scale + Stage.GAP) - Stage.GAP);
     const { before } = table;
-    const aligned = !denoising && before > 0 && columns === clips.length && needed + before <= room;
+    const aligned = before > 0 && columns === clips.length && needed + before <= room;
     const indent = aligned ? before : 0;
     part.card.style.width = filled ? "" : `${Math.min(room, Math.max(Stage.LEAST_WIDTH, needed + indent)) + Stage.FRAME}px`;
-    this.element.style.maxWidth = mode === "side" && !denoising && part.zoom.value === "fit" ? `${Math.ceil(needed) + indent}px` : "";
-    this.element.toggleAttribute("data-rows", mode === "side" && columns < clips.length);
-    this.element.style.paddingLeft = mode === "side" && aligned ? `${indent}px` : "";
-    table.align(aligned ? widths.map((width, index) => Math.round(width * all.scale) + (index < clips.length - 1 ? Stage.GAP : 0)) : null);
-    this.#size(widths, height, scale);
+    this.#arrange(needed, columns, indent);
+    table.align(aligned ? widths.map((width) => Math.round(width * all.scale)) : null, Stage.GAP);
+    this.#size(widths, height, this.canvases.length > 1 || denoising ? all.scale : this.#place(1, box).scale);
+  }
+
+  /* Side by side the clips keep to their columns; the names of the settings stand before the first one. */
+  #arrange(needed, columns, indent) {
+    const { mode, clips, part } = this.player;
+    const { style } = this.element;
+    const side = mode === "side";
+    this.element.toggleAttribute("data-rows", side && columns < clips.length);
+    style.maxWidth = side && part.zoom.value === "fit" ? `${needed + indent}px` : "";
+    style.paddingLeft = side && indent ? `${indent}px` : "";
   }
 
   #size(widths, height, scale) {
@@ -104,8 +116,9 @@ class Stage {
     let best = null;
     for (let rows = 1; rows <= count; rows += 1) {
       const columns = Math.ceil(count / rows);
-      const most = filled ? Infinity : Math.max(1, Stage.FIT_HEIGHT / height);
-      const fitting = Math.min(((room + Stage.GAP) / columns - Stage.GAP) / widest, (tall / rows - Stage.CAPTION) / height, most);
+      const across = ((room + Stage.GAP) / columns - Stage.GAP) / widest;
+      const down = (tall / rows - Stage.CAPTION) / height;
+      const fitting = Math.min(across, down, filled ? Infinity : Math.max(1, Stage.FIT_HEIGHT / height));
       const worth = fitting * (count / (rows * columns)) ** 2;
       if (!best || worth >= 1.5 * best.worth) best = { columns, worth, fitting };
     }
@@ -124,7 +137,7 @@ class Stage {
   /* What the controls leave of a full screen. */
   #heightLeft() {
     const { root, part } = this.player;
-    const others = [...part.card.children].filter((child) => !child.contains(this.element) && getComputedStyle(child).display !== "none");
+    const others = [...part.card.children].filter((child) => !child.contains(this.element) && child.offsetHeight);
     return Math.max(120, root.clientHeight - others.reduce((sum, child) => sum + child.offsetHeight + 10, 2 * Stage.GAP));
   }
 
@@ -147,13 +160,18 @@ class Stage {
         }
         this.#draw(mode, canvases, pictures, frame);
         player.painted(frame, mode, shown);
-        if (clock.playing) clock.ahead(Stage.AHEAD).forEach((next) => this.#pictures(next).forEach((picture) => picture.catch(() => {})));
+        if (clock.playing) this.#decodeAhead(clock.ahead(Stage.AHEAD));
       }
     } catch (error) {
       this.player.fail(error);
     } finally {
       this.painting = false;
     }
+  }
+
+  /* What cannot be decoded is told when it is due. */
+  #decodeAhead(frames) {
+    for (const frame of frames) Promise.all(this.#pictures(frame)).catch(() => {});
   }
 
   #pictures(frame) {
