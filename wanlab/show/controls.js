@@ -28,7 +28,7 @@ const select = (part, label, options = []) => {
 
 const TEMPLATE = `
   <div class="card" data-part="card">
-    <h3 data-part="title"></h3>
+    <h3 class="clamp" data-part="title"></h3>
     <p class="summary" data-part="summary"></p>
     <div class="views">
       <div class="stage" data-part="stage"></div>

@@ -52,7 +52,7 @@ class Player {
     root.tabIndex = 0;
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", page.title || (this.denoising ? "Denoising, step by step" : "Player"));
-    part.title.textContent = page.title;
+    part.title.textContent = part.title.title = page.title;
     part.summary.textContent = page.summary ?? "";
     const help = [Keys.HELP, this.several && Keys.HELP_OF_TWO, this.several && clips.length > 2 && Keys.HELP_OF_MORE];
     part.keys.textContent = [...help, this.denoising && " \u2191 \u2193 go one step."].filter(Boolean).join("");

@@ -22,9 +22,13 @@ class SettingsTable {
     heads.forEach((cell, index) => SettingsTable.#head(cell, "col", index, this.labels[index]));
     for (const { cells } of table.tBodies[0].rows) {
       cells[0].scope = "row";
+      cells[1].title = cells[1].textContent;
       for (const cell of [...cells].slice(1)) {
-        cell.classList.toggle("other", cell.textContent !== cells[1].textContent);
-        if (!cell.textContent) cell.append(make("span", { className: "unset", textContent: "\u2013", title: "Not set" }));
+        const value = cell.textContent;
+        cell.classList.toggle("other", value !== cells[1].title);
+        cell.title = value;
+        const unset = { className: "unset", textContent: "\u2013", title: "Not set" };
+        cell.replaceChildren(value ? make("div", { className: "clamp", textContent: value }) : make("span", unset));
       }
     }
     this.columns = make("colgroup");
@@ -58,20 +62,22 @@ class SettingsTable {
   /* How much room the names need before the first clip. */
   get before() {
     if (!this.table) return 0;
-    const width = this.name ? 0 : this.table.tBodies[0].rows[0].cells[0].offsetWidth; // 0 while it is not shown
-    if (width) this.name = Math.min(SettingsTable.MOST_NAME, width);
+    const [first] = this.table.tBodies[0].rows[0].cells;
+    const { width } = first.getBoundingClientRect(); // 0 while it is not shown
+    if (!this.name && width) this.name = Math.min(SettingsTable.MOST_NAME, Math.ceil(width) + 1);
     return this.name ?? 0;
   }
 
-  /* Columns as wide as the clips above them, with their gap; without widths a table by itself. */
-  align(widths, gap) {
-    const { place, table, turned } = this;
-    if (!table) return;
-    place.toggleAttribute("data-aligned", Boolean(widths));
-    const all = widths ? [this.before, ...widths.map((width, index) => width + (index < widths.length - 1 ? gap : 0))] : [];
+  /* Columns as wide as the clips above them, with their gap; without widths a table by itself, in so much room. */
+  align(widths, gap, room) {
+    const { place, table, turned, before } = this;
+    if (!before) return;
+    place.dataset.aligned = Boolean(widths);
+    const clips = widths?.map((width, index) => width + (index < widths.length - 1 ? gap : 0)) ?? [];
+    const all = [widths ? before : Math.min(before, 0.35 * room), ...clips];
     this.columns.replaceChildren(...all.map((width) => make("col", { style: `width: ${width}px` })));
     table.style.width = widths ? `${all.reduce((sum, width) => sum + width, 0)}px` : "";
     const shown = widths || this.labels.length < 4 ? table : turned;
-    if (this.name && shown.parentNode !== place) place.replaceChildren(shown);
+    if (shown.parentNode !== place) place.replaceChildren(shown);
   }
 }

@@ -60,18 +60,26 @@ class Stage {
     part.card.toggleAttribute("data-filled", filled);
     const height = clips[0].height;
     const widths = clips.map((clip) => (clip.width * height) / clip.height);
-    const box = { room, height, widest: Math.max(...widths), tall: filled ? this.#heightLeft() : Stage.MOST_HEIGHT, filled };
+    const whole = widths.reduce((sum, width) => sum + width, 0);
+    const tall = filled ? this.#heightLeft() : Stage.MOST_HEIGHT;
+    const box = { room, height, whole, widest: Math.max(...widths), tall, filled };
     const beside = denoising && room > 640; // the curve stands beside the picture
-    const all = this.#place(denoising ? 1 : clips.length, beside ? { ...box, room: room / 2 } : box);
+    const { all, indent } = this.#placeAll(denoising ? 1 : clips.length, beside ? { ...box, room: room / 2 } : box);
     const columns = beside ? 2 : all.columns;
-    const needed = Math.ceil(columns * (box.widest * all.scale + Stage.GAP) - Stage.GAP);
-    const { before } = table;
-    const aligned = before > 0 && columns === clips.length && needed + before <= room;
-    const indent = aligned ? before : 0;
+    const needed = Math.ceil((columns === clips.length ? whole : columns * box.widest) * all.scale + (columns - 1) * Stage.GAP);
     part.card.style.width = filled ? "" : `${Math.min(room, Math.max(Stage.LEAST_WIDTH, needed + indent)) + Stage.FRAME}px`;
     this.#arrange(needed, columns, indent);
-    table.align(aligned ? widths.map((width) => Math.round(width * all.scale)) : null, Stage.GAP);
+    table.align(indent ? widths.map((width) => Math.round(width * all.scale)) : null, Stage.GAP, room);
     this.#size(widths, height, this.canvases.length > 1 || denoising ? all.scale : this.#place(1, box).scale);
+  }
+
+  /* With the names of the settings before the first clip, if one row has room for that, or needs only a little more. */
+  #placeAll(count, box) {
+    const all = this.#place(count, box);
+    const indent = this.table.before;
+    const beneath = indent ? this.#place(count, { ...box, room: box.room - indent }) : all;
+    const fits = indent && beneath.columns === count && beneath.scale >= 0.75 * all.scale;
+    return fits ? { all: beneath, indent } : { all, indent: 0 };
   }
 
   /* Side by side the clips keep to their columns; the names of the settings stand before the first one. */
@@ -111,12 +119,12 @@ class Stage {
   }
 
   /* Columns and scale for so many clips: more rows only if they make the clips clearly larger and leave few holes. */
-  #place(count, { room, height, widest, tall, filled }) {
+  #place(count, { room, height, whole, widest, tall, filled }) {
     const chosen = this.player.part.zoom.value;
     let best = null;
     for (let rows = 1; rows <= count; rows += 1) {
       const columns = Math.ceil(count / rows);
-      const across = ((room + Stage.GAP) / columns - Stage.GAP) / widest;
+      const across = (room - (columns - 1) * Stage.GAP) / (count > 1 && rows === 1 ? whole : columns * widest);
       const down = (tall / rows - Stage.CAPTION) / height;
       const fitting = Math.min(across, down, filled ? Infinity : Math.max(1, Stage.FIT_HEIGHT / height));
       const worth = fitting * (count / (rows * columns)) ** 2;
