@@ -141,6 +141,10 @@ def test_what_should_be_identical_and_is_not_is_told(lab: wl.Lab, small: Make) -
     other.__dict__["clip"] = Clip(frames, other.clip.settings, other.clip.metadata)
     summary = Tables(wl.compare(run, other).html).content["summary"]
     assert "should be identical. Their frames differ by 7e-05 of 255 on average, most in frame 3 " in summary
+    assert "They ran" not in summary
+    other.facts = {**other.facts, "threads": 64}
+    ending = f"They ran with other threads ({run.facts['threads']}, 64), which round in another order."
+    assert Tables(wl.compare(run, other).html).content["summary"].endswith(ending)
 
 
 def test_a_stopped_run_promises_nothing(lab: wl.Lab, small: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,13 +67,14 @@ def join(*runs: Run) -> Clip:
 
 @dataclass(frozen=True)
 class _Side:
-    """One clip of a comparison: its settings by name, what else is known, and the model that made it."""
+    """One clip of a comparison: its settings by name, what else is known, which model made it and on what."""
 
     kind: str
     clip: Clip
     settings: SettingsRow
     facts: Mapping[str, str]
     model: Any  # its id; None if that is not known
+    machine: Mapping[str, str]  # what rounding depends on
 
     @property
     def finished(self) -> bool:
@@ -103,13 +104,14 @@ def _side(one: Run | Clip, forked: Iterable[tuple[str, int]]) -> _Side:
     """One of the runs; `forked` are settings that a fork changed in any of them, and the step."""
     if isinstance(one, Clip):
         said = {name: str(one.metadata[name]) for name in declared() if name in one.metadata}
-        return _Side("clip", one, said, {"run": str(one.metadata.get("run", ""))}, None)
+        return _Side("clip", one, said, {"run": str(one.metadata.get("run", ""))}, None, {})
     facts = {"seconds": f"{one.seconds:.2f}", "run": one.id}
     if one.steps_reused:
         facts["steps reused"] = f"{one.steps_reused} of {len(one.timeline)}"
     if one.status != "done":
         facts["status"] = f"{one.status} after {one.facts['steps_done']} of {len(one.timeline)} steps"
-    return _Side("run", one.clip, _settings_row(one, forked), facts, one.facts["model"].get("id"))
+    machine = {"device": str(one.facts.get("device")), "threads": str(one.facts.get("threads"))}
+    return _Side("run", one.clip, _settings_row(one, forked), facts, one.facts["model"].get("id"), machine)
 
 
 def _settings_row(run: Run, forked: Iterable[tuple[str, int]]) -> dict[str, str]:
@@ -145,10 +147,19 @@ def _summary(sides: Sequence[_Side], names: Sequence[str]) -> str:
     models = {side.model for side in sides}
     same = all(side.finished for side in sides) and len(models) == 1 and None not in models
     they = "these two" if len(sides) == 2 else f"all {len(sides)}"
+    apart = _apart([side.clip for side in sides])
     if same and not any(changes_frames(name) for name in names):
         sentence = f"{sentence[:-1]}, so {they} should be identical."
+        apart += "" if "identical" in apart else _other_rounding(sides)
     stopped = [f"Run {side.facts['run']} was {side.facts['status']}." for side in sides if side.facts.get("status")]
-    return " ".join(filter(None, [sentence, _apart([side.clip for side in sides]), *stopped]))
+    return " ".join(filter(None, [sentence, apart, *stopped]))
+
+
+def _other_rounding(sides: Sequence[_Side]) -> str:
+    """A reason for what should be identical and is not; nothing if none is known."""
+    names = [name for name in sides[0].machine if len({side.machine[name] for side in sides}) > 1]
+    kinds = [f"{name} ({', '.join(dict.fromkeys(side.machine[name] for side in sides))})" for name in names]
+    return f" They ran with other {' and '.join(kinds)}, which round in another order." if kinds else ""
 
 
 def _apart(clips: Sequence[Clip]) -> str:
