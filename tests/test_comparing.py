@@ -147,6 +147,14 @@ def test_what_should_be_identical_and_is_not_is_told(lab: wl.Lab, small: Make) -
     assert Tables(wl.compare(run, other).html).content["summary"].endswith(ending)
 
 
+def test_of_many_clips_it_is_told_which_are_the_first_one_again(lab: wl.Lab, small: Make) -> None:
+    runs = [lab.run(small(), seed=seed) for seed in (3, 4, 3, 5)]
+    assert (
+        Tables(wl.compare(*runs).html).content["summary"] == "Only seed differs (3, 4, 5). Identical to clip 1: 3; not: 2, 4."
+    )
+    assert wl.compare(*runs[1:]).text.endswith("Only seed differs (4, 3, 5). None is identical to clip 1.")
+
+
 def test_a_stopped_run_promises_nothing(lab: wl.Lab, small: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     run, other = lab.run(small()), lab.run(small())
     monkeypatch.setattr(other, "facts", {**other.facts, "status": "stopped", "steps_done": 2})

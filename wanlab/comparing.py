@@ -169,8 +169,10 @@ def _apart(clips: Sequence[Clip]) -> str:
     if not others:
         return "Their frames are identical."
     if len(clips) > 2:
-        same = [str(number) for number in range(2, len(clips) + 1) if number not in others]
-        return f"Identical to clip 1: {', '.join(same)}." if same else ""
+        same = [number for number in range(2, len(clips) + 1) if number not in others]
+        if not same:
+            return "None is identical to clip 1."
+        return f"Identical to clip 1: {', '.join(map(str, same))}; not: {', '.join(map(str, others))}."
     curve = difference(clips[1].frames, first)
     most = int(curve.argmax())
     return (

@@ -76,7 +76,7 @@ class Stage {
   /* With the names of the settings before the first clip, if one row has room for that, or needs only a little more. */
   #placeAll(count, box) {
     const all = this.#place(count, box);
-    const indent = this.table.before;
+    const indent = box.filled ? 0 : this.table.before; // a full screen shows no settings
     const beneath = indent ? this.#place(count, { ...box, room: box.room - indent }) : all;
     const fits = indent && beneath.columns === count && beneath.scale >= 0.75 * all.scale;
     return fits ? { all: beneath, indent } : { all, indent: 0 };
