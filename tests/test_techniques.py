@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from wanlab.bench import Bench
+from wanlab.comparing import compare
 from wanlab.declare import switches
 from wanlab.denoise import Step, denoise
 from wanlab.errors import SettingsError
 from wanlab.groups import PartSettings
-from wanlab.lab import compare
 from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.plans import Plan, make_plan
