@@ -14,7 +14,7 @@ from PIL import Image
 from hostile import Reading
 from wanlab.errors import FileError
 from wanlab.show import Page, Tile, player, steps_page
-from wanlab.show.page import esc
+from wanlab.show.page import _lean, esc
 from wanlab.show.stills import contact_sheet, encode, spread
 
 
@@ -34,7 +34,7 @@ def pages(text: str) -> list[Page]:
     tiles = [Tile(clip(3), text, {text: text}), Tile(clip(2, 32, 32), text, {text: text, "seed": "7"})]
     return [
         player(tiles[:1], title=text),
-        player(tiles, title=text, mode="wipe", table=[(text, [text, text])]),
+        player(tiles, title=text, mode="wipe", table=[(text, [text, text])], summary=text),
         steps_page([clip(2), clip(2)], [text, text], [1.0, 0.5], title=text),
     ]
 
@@ -106,7 +106,7 @@ def test_bundle_offers_html_a_picture_and_a_sentence() -> None:
     assert bundle["text/html"] == page._repr_html_() == page.html
     assert bundle["text/plain"] == repr(page) == 'Player of "a" | "b": 17 frames of 64x64, 12 a second.'
     picture = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
-    assert (picture.format, picture.height) == ("PNG", 2 * 128 + 4)
+    assert (picture.format, picture.height) == ("PNG", 2 * (128 + 20) + 4)
 
 
 def test_still_part_holds_the_picture_the_notes_and_both_tables() -> None:
@@ -119,6 +119,39 @@ def test_still_part_holds_the_picture_the_notes_and_both_tables() -> None:
     assert reading.tags.count("table") == 2
     assert reading.tags.count("details") == 1  # folded, since the table comes first
     assert all(word in text for word in ("Two", "cfg", "5", "3", "seed", "7", "8"))
+
+
+def test_other_frame_rates_are_told() -> None:
+    tiles = [Tile(clip(2), "a", {}, 16.0), Tile(clip(2), "b", {}, 8.0), Tile(clip(2), "c")]
+    notes = Reading(player(tiles).html).content["notes"]
+    assert notes == ['"b" was made for 8 frames a second; here all play at 16.']
+
+
+def test_summary_stands_in_the_page_and_in_its_sentence() -> None:
+    page = player([Tile(clip(2), "a"), Tile(clip(2), "b")], summary="Only cfg differs.")
+    assert page.text.endswith("16 a second. Only cfg differs.")
+    assert "Only cfg differs." in " ".join(Reading(page.html).texts)
+
+
+def test_still_of_nine_clips_has_a_labelled_row_for_each_and_stays_small() -> None:
+    page = player([Tile(clip(3, seed=seed), f"clip {seed}") for seed in range(9)])
+    picture = Image.open(io.BytesIO(page.png))
+    assert picture.height == 9 * (64 + 20) + 8 * 4
+    assert len(page.png) < 500_000
+
+
+@pytest.mark.parametrize(
+    "label", ["", "1   a", 300 * "long ", "2   \u7ea2\u8272\u7684\u5706", "3   \ud800 lone", "4   cfg 5.5 \u2192 3.5\u2026"]
+)
+def test_sheet_writes_any_label_or_only_its_number(label: str) -> None:
+    sheet = np.asarray(contact_sheet([[clip(1)[0]]], labels=[label]))
+    assert sheet.shape == (128 + 20, 128, 4)
+    assert (sheet[:20, :, 0] > 180).any() == bool(label.strip())
+
+
+def test_pages_carry_code_without_its_comments() -> None:
+    source = 'a();\n  /* one\n   * two */\n\n  // three\n  b("/* kept */"); /* kept */ c(); // kept\n  /* kept */ d();\n'
+    assert _lean(source) == 'a();\nb("/* kept */"); /* kept */ c(); // kept\n/* kept */ d();'
 
 
 def test_details_of_a_player_without_a_table_are_open() -> None:
@@ -167,14 +200,18 @@ def test_wrong_frames_are_refused_with_what_they_are(frames: np.ndarray, word: s
 
 def test_player_refuses_what_does_not_fit() -> None:
     one, two = [Tile(clip(1), "a")], [Tile(clip(1), "a"), Tile(clip(1), "b")]
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="0 clips"):
         player([])
+    with pytest.raises(ValueError, match="10 clips; a player shows 1 to 9"):
+        player(10 * one)
     with pytest.raises(ValueError, match="needs two clips"):
         player(one, mode="wipe")
-    with pytest.raises(ValueError, match="one of side, wipe, difference"):
+    with pytest.raises(ValueError, match="one of side, wipe, blink, difference"):
         player(two, mode="diff")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="frame_rate is 0"):
         player(one, frame_rate=0)
+    with pytest.raises(ValueError, match="frame_rate is nan"):
+        player([Tile(clip(1), "a", {}, float("nan"))])
     with pytest.raises(ValueError, match=r"'cfg'.* one value per clip: 2"):
         player(two, table=[("cfg", ["5"])])
     with pytest.raises(ValueError, match="'cfg'"):

@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from wanlab import show
 from wanlab.clip import Clip
 from wanlab.declare import switches
+from wanlab.differing import SettingsRow, changes_frames, differing, forked_name, told, worded
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.run import Run
 from wanlab.settings import ModelSettings, Settings, declared
+from wanlab.show.frame_curves import difference
 
 
-def compare(*runs: Run, mode: show.Mode = "side") -> show.Page:
-    """Play two or more runs on one clock: side by side, as a wipe or as a difference, with the settings that differ.
+def compare(*runs: Run | Clip, mode: show.Mode = "side", labels: Sequence[str] | None = None) -> show.Page:
+    """Play up to nine runs on one clock, with the settings that differ and one sentence about them.
 
-    `mode` is "side", "wipe" or "difference"; the page can switch between them.
+    `mode` is how the page begins: "side" by side, or two of them as a "wipe", as a "blink" or as an amplified "difference".
+    A clip may stand for a run; what its metadata says of settings is compared. `labels` name the runs; else the settings that
+    differ do. SettingsError for anything else, more than nine of them, or a mode that needs two.
     """
-    if not runs:
-        raise SettingsError("compare() needs at least one run.")
-    rows = [_facts_shown(run) for run in runs]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    groups = tuple(f"{name}." for name in switches(Settings))  # of runs without the technique it is enough that it is off
-    usual = {name: str(setting.default) for name, setting in declared().items()}
-
-    def differs(name: str) -> bool:
-        """Whether the runs have different values, or only some have the technique and it is not as declared."""
-        values = {row.get(name, "") for row in rows if name in row or not name.startswith(groups)}
-        some = len([row for row in rows if name in row]) < len(rows)
-        return len(values) > 1 or (some and name.startswith(groups) and values != {usual[name]})
-
-    different = [name for name in names if differs(name)]
-    told = [name for name in different if name not in ("seconds", "steps reused", "run")]
-    labels = [_label(row, told) or f"run {number}" for number, row in enumerate(rows, 1)]
-    tiles = [show.Tile(run.clip.frames, label) for run, label in zip(runs, labels, strict=True)]
-    table = [(name, [row.get(name, "") for row in rows]) for name in different]
-    title = runs[0].settings.prompt if "prompt" not in different else ""
-    return show.player(tiles, frame_rate=runs[0].clip.frame_rate, title=title, mode=mode, table=table)
+    _check(runs, mode, labels)
+    forked = dict.fromkeys(
+        (name, at) for run in runs if isinstance(run, Run) for at, changes in run.timeline.forks for name, _ in changes
+    )
+    sides = [_side(one, forked) for one in runs]
+    rows = [side.settings for side in sides]
+    said = [side.settings for side in sides if side.kind == "clip" and side.settings]  # a clip does not say all that a run does
+    names = [name for name in differing(rows) if all(name in row for row in said)]
+    named = [_label(side, names) or f"{side.kind} {number}" for number, side in enumerate(sides, 1)]
+    facts = [name for name in ("status", "seconds", "steps reused", "run") if any(side.facts.get(name) for side in sides)]
+    tiles = [
+        show.Tile(side.clip.frames, label, {name: side.facts.get(name, "") for name in facts}, side.clip.frame_rate)
+        for side, label in zip(sides, labels or named, strict=True)
+    ]
+    prompts = {row["prompt"] for row in rows if "prompt" in row}
+    return show.player(
+        tiles,
+        frame_rate=sides[0].clip.frame_rate,
+        title=prompts.pop() if len(prompts) == 1 else "",
+        mode=mode,
+        table=[(name, [row.get(name, "") for row in rows]) for name in names],
+        summary=_summary(sides, names),
+    )
 
 
 def join(*runs: Run) -> Clip:
@@ -57,12 +65,63 @@ def join(*runs: Run) -> Clip:
     return Clip(whole, runs[0].clip.settings, {**runs[0].clip.metadata, "joined": [run.id for run in runs]})
 
 
-def _facts_shown(run: Run) -> dict[str, str]:
-    forks = {f"{name} from step {at}": str(value) for at, changes in run.timeline.forks for name, value in changes}
-    facts = {"seconds": f"{run.seconds:.2f}", "steps reused": str(run.steps_reused), "run": run.id}
-    techniques = {name: "off" if getattr(run.settings, name) is None else "on" for name in switches(Settings)}
-    settings = {name: str(value) for name, value in run.settings.flat().items()}
-    return _model_shown(run.facts["model"]) | techniques | settings | forks | facts
+@dataclass(frozen=True)
+class _Side:
+    """One clip of a comparison: its settings by name, what else is known, which model made it and on what."""
+
+    kind: str
+    clip: Clip
+    settings: SettingsRow
+    facts: Mapping[str, str]
+    model: Any  # its id; None if that is not known
+    machine: Mapping[str, str]  # what rounding depends on
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is what its settings lead to; what is left of a stopped run is not."""
+        return bool(self.settings) and not self.facts.get("status")
+
+
+def _check(runs: Sequence[Any], mode: object, labels: Sequence[str] | None) -> None:
+    most = show.MOST_CLIPS
+    for number, one in enumerate(runs, 1):
+        if not isinstance(one, Run | Clip):
+            hint = " Put a star before a list: compare(*runs)." if isinstance(one, list | tuple) else ""
+            raise SettingsError(f"compare() takes runs and clips; number {number} is a {type(one).__name__}.{hint}")
+    if not 1 <= len(runs) <= most:
+        raise SettingsError(f"compare() got {len(runs)} runs; it shows 1 to {most} at a time. Choose some of them.")
+    if mode not in get_args(show.Mode):
+        raise SettingsError(f"mode is {mode!r}; it must be one of {', '.join(get_args(show.Mode))}.")
+    if mode != "side" and len(runs) < 2:
+        raise SettingsError(f"mode is {mode!r}, which needs two runs; there is one. Use mode='side'.")
+    if labels is not None and (
+        isinstance(labels, str) or len(labels) != len(runs) or not all(isinstance(x, str) for x in labels)
+    ):
+        raise SettingsError(f"labels is {labels!r}; it must be a list with one text per run: {len(runs)}.")
+
+
+def _side(one: Run | Clip, forked: Iterable[tuple[str, int]]) -> _Side:
+    """One of the runs; `forked` are settings that a fork changed in any of them, and the step."""
+    if isinstance(one, Clip):
+        said = {name: str(one.metadata[name]) for name in declared() if name in one.metadata}
+        return _Side("clip", one, said, {"run": str(one.metadata.get("run", ""))}, None, {})
+    facts = {"seconds": f"{one.seconds:.2f}", "run": one.id}
+    if one.steps_reused:
+        facts["steps reused"] = f"{one.steps_reused} of {len(one.timeline)}"
+    if one.status != "done":
+        facts["status"] = f"{one.status} after {one.facts['steps_done']} of {len(one.timeline)} steps"
+    machine = {"device": str(one.facts.get("device")), "threads": str(one.facts.get("threads"))}
+    return _Side("run", one.clip, _settings_row(one, forked), facts, one.facts["model"].get("id"), machine)
+
+
+def _settings_row(run: Run, forked: Iterable[tuple[str, int]]) -> dict[str, str]:
+    forks = {forked_name(name, at): _shown(run.timeline.at(at)).get(name, "") for name, at in forked if at < len(run.timeline)}
+    return _model_shown(run.facts["model"]) | _shown(run.settings) | forks
+
+
+def _shown(settings: Settings) -> dict[str, str]:
+    techniques = {name: "off" if getattr(settings, name) is None else "on" for name in switches(Settings)}
+    return techniques | {name: str(value) for name, value in settings.flat().items()}
 
 
 def _model_shown(model: Mapping[str, Any]) -> dict[str, str]:
@@ -73,7 +132,53 @@ def _model_shown(model: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(told[name]) for name in usual if name != "loras"} | {"loras": loras}
 
 
-def _label(row: Mapping[str, str], names: Sequence[str]) -> str:
+def _label(side: _Side, names: Sequence[str]) -> str:
     """A short name for a run: its values of the settings that differ."""
-    parts = [f"{name} {row[name]}" for name in names[:3] if row.get(name)]
+    parts = [worded(name, side.settings[name]) for name in names[:3] if side.settings.get(name)]
     return ", ".join(part if len(part) <= 40 else f"{part[:39]}\u2026" for part in parts)
+
+
+def _summary(sides: Sequence[_Side], names: Sequence[str]) -> str:
+    """What differs in the settings, what that should do to the frames, and what it did."""
+    if len(sides) < 2:
+        return ""
+    known = all(side.settings for side in sides)
+    sentence = told([side.settings for side in sides], names) if known else ""
+    models = {side.model for side in sides}
+    same = all(side.finished for side in sides) and len(models) == 1 and None not in models
+    they = "these two" if len(sides) == 2 else f"all {len(sides)}"
+    apart = _apart([side.clip for side in sides])
+    if same and not any(changes_frames(name) for name in names):
+        sentence = f"{sentence[:-1]}, so {they} should be identical."
+        apart += "" if "identical" in apart else _other_rounding(sides)
+    stopped = [f"Run {side.facts['run']} was {side.facts['status']}." for side in sides if side.facts.get("status")]
+    return " ".join(filter(None, [sentence, apart, *stopped]))
+
+
+def _other_rounding(sides: Sequence[_Side]) -> str:
+    """A reason for what should be identical and is not; nothing if none is known."""
+    names = [name for name in sides[0].machine if len({side.machine[name] for side in sides}) > 1]
+    kinds = [f"{name} ({', '.join(dict.fromkeys(side.machine[name] for side in sides))})" for name in names]
+    return f" They ran with other {' and '.join(kinds)}, which round in another order." if kinds else ""
+
+
+def _apart(clips: Sequence[Clip]) -> str:
+    """How far the clips are from the first one."""
+    first = clips[0].frames
+    others = [number for number, clip in enumerate(clips, 1) if not np.array_equal(clip.frames, first)]
+    if not others:
+        return "Their frames are identical."
+    if len(clips) > 2:
+        same = [number for number in range(2, len(clips) + 1) if number not in others]
+        if not same:
+            return "None is identical to clip 1."
+        return f"Identical to clip 1: {', '.join(map(str, same))}; not: {', '.join(map(str, others))}."
+    curve = difference(clips[1].frames, first)
+    most = int(curve.argmax())
+    return (
+        f"Their frames differ by {_number(curve.mean())} of 255 on average, most in frame {most + 1} ({_number(curve[most])})."
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"

@@ -75,6 +75,24 @@ def page(new_page: Callable[..., Any]) -> Any:
     return new_page()
 
 
+@pytest.fixture
+def shown(new_page: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Saves a page, opens it as a file, and waits for its player; `paused` also stops it."""
+
+    from playwright.sync_api import expect
+
+    def show(page: Any, *, paused: bool = True, **options: Any) -> Any:
+        tab = new_page(**options)
+        tab.goto(page.to_html(tmp_path / "page.html").as_uri())
+        root = tab.locator(".wanlab")
+        expect(root).to_have_attribute("data-ready", "1")
+        if paused:
+            root.get_by_role("button", name="Pause", exact=True).click()
+        return root
+
+    return show
+
+
 class JupyterLab:
     """A running server: notebooks are opened, run, saved and robbed of their kernel by name."""
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from wanlab.show import Page, Tile, player
+from wanlab.show import Tile, player
 
 pytestmark = pytest.mark.browser
 
@@ -41,22 +41,6 @@ def clip(seed: int, frames: int = 17, side: int = 64) -> np.ndarray:
 
 A, B = clip(1), clip(2)
 TWO = [Tile(A, "first"), Tile(B, "second")]
-
-
-@pytest.fixture
-def shown(new_page: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Saves a page, opens it as a file, and waits for its player; `paused` also stops it."""
-
-    def show(page: Page, *, paused: bool = True, **options: Any) -> Any:
-        tab = new_page(**options)
-        tab.goto(page.to_html(tmp_path / "page.html").as_uri())
-        root = tab.locator(".wanlab")
-        expect(root).to_have_attribute("data-ready", "1")
-        if paused:
-            root.get_by_role("button", name="Pause", exact=True).click()
-        return root
-
-    return show
 
 
 def pixels(root: Any) -> list[np.ndarray]:

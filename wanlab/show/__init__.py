@@ -10,10 +10,11 @@ Player of "nothing yet": 17 frames of 64x64, 16 a second.
 
 from wanlab.show.grid import Cell, grid_page
 from wanlab.show.page import Page, Shown
-from wanlab.show.player import Mode, Tile, player
+from wanlab.show.player import MOST_CLIPS, Mode, Tile, player
 from wanlab.show.steps import Curve, Denoising, denoising_page, steps_page
 
 __all__ = [
+    "MOST_CLIPS",
     "Cell",
     "Curve",
     "Denoising",

@@ -1,9 +1,10 @@
 /* The controls: real buttons, ranges and selects, each with a name. Only constants are ever set as HTML here. */
 
-const MODES = { side: "Side by side", wipe: "Wipe", difference: "Difference" };
+const MODES = { side: "Side by side", wipe: "Wipe", blink: "Blink", difference: "Difference" };
 const SPEEDS = [[0.25, "¼×"], [0.5, "½×"], [1, "1×"], [2, "2×"]];
 const ZOOMS = [["fit", "Fit"], [0.5, "½×"], [1, "1×"], [2, "2×"], [4, "4×"], [8, "8×"]];
 const GAINS = [1, 2, 4, 8, 16, 32].map((gain) => [gain, `×${gain}`]);
+const RATES = [1, 2, 3, 4, 6, 8].map((rate) => [rate, `${rate} a second`]);
 
 const icon = (path) => `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${path}"/></svg>`;
 const ICONS = {
@@ -13,6 +14,7 @@ const ICONS = {
   forward: icon("M16 6h2v12h-2zM6 6l8.500 6L6 18z"),
   loop: icon("M7 7h10v3l4-4-4-4v3H5v6h2zm10 10H7v-3l-4 4 4 4v-3h12v-6h-2z"),
   pingpong: icon("M8 7 3 12l5 5v-4h8v4l5-5-5-5v4H8z"),
+  full: icon("M4 4h6v2H6v4H4zm10 0h6v6h-2V6h-4zM4 14h2v4h4v2H4zm14 0h2v6h-6v-2h4z"),
   help: icon("M4 6h16a1 1 0 0 1 1 1v10a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1V7a1 1 0 0 1 1-1zm2 3v2h2V9zm4 0v2h2V9zm4 0v2h2V9zM8 13v2h8v-2z"),
 };
 
@@ -26,10 +28,12 @@ const select = (part, label, options = []) => {
 
 const TEMPLATE = `
   <div class="card" data-part="card">
-    <h3 data-part="title"></h3>
+    <h3 class="clamp" data-part="title"></h3>
+    <p class="summary" data-part="summary"></p>
     <div class="views">
       <div class="stage" data-part="stage"></div>
     </div>
+    <div class="settings" data-part="settings"></div>
     <div class="bar">
       ${button("back", "One frame back")}${button("play", "Play")}${button("forward", "One frame forward")}
       ${slider("frame", "Frame")}<span class="count" data-part="count"></span>
@@ -38,18 +42,25 @@ const TEMPLATE = `
       <span class="modes" role="group" aria-label="Comparison" data-part="modes">
         ${Object.entries(MODES).map(([mode, text]) => button(mode, text, text)).join("")}
       </span>
-      <span class="group" data-part="pair">${select("first", "First clip")}with${select("second", "Second clip")}</span>
+      <span class="group" data-part="pair">${select("first", "First clip")}and${select("second", "Second clip")}</span>
       <span class="group grow" data-part="wiping">${slider("cut", "Wipe position")}</span>
+      <span class="group" data-part="blinking">
+        ${button("playBlink", "Play blinking", ICONS.play)}${select("rate", "Changes a second", RATES)}
+      </span>
       <span class="group" data-part="gaining">${select("gain", "Amplification", GAINS)}</span>
       <span class="group end">
         ${button("loop", "Loop")}${button("pingpong", "Forward and backward")}
         <label class="group">speed ${select("speed", "Speed", SPEEDS)}</label>
         <label class="group">zoom ${select("zoom", "Zoom", ZOOMS)}</label>
-        ${button("help", "Keys")}
+        ${button("full", "Full screen")}${button("help", "Keys")}
       </span>
     </div>
     <p class="note" data-part="keys" hidden></p>
     <p class="note" data-part="notes"></p>
+    <details class="curves" data-part="curves" hidden>
+      <summary>Curves of each frame</summary>
+      <div data-part="curvesBody"></div>
+    </details>
     <div class="tables" data-part="tables"></div>
   </div>`;
 
@@ -69,4 +80,15 @@ function setPlay(control, playing, what = "") {
   control.dataset.playing = playing;
   control.innerHTML = playing ? ICONS.pause : ICONS.play;
   control.ariaLabel = control.title = (playing ? "Pause" : "Play") + what;
+}
+
+/* The number by which a clip is told apart, on its colour. */
+function badge(index) {
+  return make("span", { className: `badge clip-${index + 1}`, textContent: index + 1 });
+}
+
+/* An option for each label; with numbers where labels alone would not tell them apart. */
+function optionsOf(labels) {
+  const alike = new Set(labels).size < labels.length;
+  return labels.map((label, value) => make("option", { value, textContent: alike ? `${value + 1} \u00b7 ${label}` : label }));
 }

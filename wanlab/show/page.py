@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,7 @@ Row = tuple[str, Sequence[str]]
 
 # Nothing may be loaded from anywhere: the browser itself then enforces that a saved page is complete.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+_COMMENT = re.compile(r"^[ \t]*/\*[^*]*(?:\*(?!/)[^*]*)*\*/[ \t]*$", re.MULTILINE)  # with nothing else on its lines
 _DOCUMENT = """<!doctype html>
 <html lang="en">
 <head>
@@ -183,4 +185,10 @@ def _page_script(face: Face) -> str:
 
 @cache
 def _source(name: str) -> str:
-    return files("wanlab.show").joinpath(name).read_text(encoding="utf-8")
+    return _lean(files("wanlab.show").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _lean(source: str) -> str:
+    """A script or style without indentation, empty lines and lines of comment: every page in a notebook carries it."""
+    code = _COMMENT.sub("", source)
+    return "\n".join(line for line in map(str.strip, code.splitlines()) if line and not line.startswith("// "))

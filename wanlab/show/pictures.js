@@ -18,13 +18,18 @@ class Decoder {
     this.keep = keep;
   }
 
-  /* A promise of the picture; the one not used for longest is forgotten. */
-  picture(still) {
-    const picture = this.#kept.get(still) ?? createImageBitmap(still);
+  /* A promise of the picture, as large as it is or in `size`, [width, height]; the one not used for longest is forgotten. */
+  picture(still, size = null) {
+    const wanted = String(size);
+    let kept = this.#kept.get(still);
+    if (kept?.wanted !== wanted) {
+      const [resizeWidth, resizeHeight] = size ?? [];
+      kept = { wanted, picture: createImageBitmap(still, size ? { resizeWidth, resizeHeight, resizeQuality: "medium" } : {}) };
+    }
     this.#kept.delete(still);
-    this.#kept.set(still, picture);
+    this.#kept.set(still, kept);
     if (this.#kept.size > this.keep) this.#kept.delete(this.#kept.keys().next().value);
-    return picture;
+    return kept.picture;
   }
 }
 
@@ -41,6 +46,13 @@ function paintWipe(canvas, [left, right], cut) {
   context.drawImage(right, 0, 0, canvas.width, canvas.height);
   context.restore();
   return edge / canvas.width;
+}
+
+/* One picture on the whole canvas, stretched if it is of another size. */
+function paintWhole(canvas, picture) {
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
 }
 
 /* What differs, times `gain`, each colour for itself; returns the mean and the largest difference before the gain. */

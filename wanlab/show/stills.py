@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 Frames = NDArray[np.uint8]
 
@@ -58,15 +58,20 @@ def compressed(clips: Sequence[Frames], quality: int = _JPEG_QUALITY) -> list[St
     return [_coded(clip, "JPEG", quality=quality, subsampling=0) for clip in clips]
 
 
-def contact_sheet(rows: Sequence[Sequence[Frames]]) -> Image.Image:
-    """One picture of rows of frames, each (h, w, 3), all drawn to the same height, with clear gaps between."""
-    cells = [[_to_height(Image.fromarray(frame)) for frame in row] for row in rows]
+def contact_sheet(rows: Sequence[Sequence[Frames]], *, labels: Sequence[str] = (), height: int = _SHEET_HEIGHT) -> Image.Image:
+    """One picture of rows of frames, each (h, w, 3), all drawn to `height`, with clear gaps between, a label over each row."""
+    cells = [[_to_height(Image.fromarray(frame), height) for frame in row] for row in rows]
     width = max(sum(cell.width + 4 for cell in row) - 4 for row in cells)
+    heads = [_head(label, width) for label in labels]
     heights = [max(cell.height for cell in row) for row in cells]
-    sheet = Image.new("RGBA", (width, sum(heights) + 4 * (len(rows) - 1)), (0, 0, 0, 0))
+    whole = sum(heights) + sum(head.height for head in heads) + 4 * (len(rows) - 1)
+    sheet = Image.new("RGBA", (width, whole), (0, 0, 0, 0))
     top = 0
-    for row, height in zip(cells, heights, strict=True):
+    for index, (row, height) in enumerate(zip(cells, heights, strict=True)):
         left = 0
+        if heads:
+            sheet.paste(heads[index], (0, top))
+            top += heads[index].height
         for cell in row:
             sheet.paste(cell, (left, top))
             left += cell.width + 4
@@ -104,14 +109,26 @@ def listed(names: Iterable[str]) -> str:
     return " | ".join(f'"{name}"' for name in names)
 
 
-def _to_height(picture: Image.Image) -> Image.Image:
-    if picture.height <= _SHEET_HEIGHT // 2:  # whole factors keep small pixels square
-        factor = _SHEET_HEIGHT // picture.height
+def _head(label: str, width: int) -> Image.Image:
+    """A strip with the label, readable on any ground. Pillow's font knows Latin letters: of other labels only the number."""
+    font = ImageFont.load_default(13)
+    head = Image.new("RGBA", (width, 20), (60, 60, 60, 255))
+    text = " ".join(label.replace("\u2026", "...").replace("\u2192", "->").split())
+    text = text if all(" " <= letter <= "\xff" for letter in text) else text.split(" ")[0]
+    while text and font.getlength(text) > width - 10:
+        text = text[: -4 if text.endswith("...") else -1].rstrip() + "..." if len(text) > 4 else ""
+    ImageDraw.Draw(head).text((5, 2), text, font=font, fill="white")
+    return head
+
+
+def _to_height(picture: Image.Image, height: int) -> Image.Image:
+    if picture.height <= height // 2:  # whole factors keep small pixels square
+        factor = height // picture.height
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    if picture.height <= _SHEET_HEIGHT:
+    if picture.height <= height:
         return picture
-    width = max(1, round(picture.width * _SHEET_HEIGHT / picture.height))
-    return picture.resize((width, _SHEET_HEIGHT), Image.Resampling.LANCZOS)
+    width = max(1, round(picture.width * height / picture.height))
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _coded(clip: Frames, codec: str, **options: object) -> Stills:
