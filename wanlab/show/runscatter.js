@@ -70,8 +70,11 @@ class RunScatter {
       const colour = colours.of(this.colour.value ? data.value(row, this.colour.value) : null);
       points.push(this.#point(row, cx, cy, colour, [x.column, y.column]));
     }
-    if (points.length) points[0].setAttribute("tabindex", "0");
+    const held = this.drawing.querySelector(".point:focus")?.dataset.row; // the focus outlives a new drawing
+    const first = points.find((point) => point.dataset.row === held) ?? points[0];
+    first?.setAttribute("tabindex", "0");
     this.drawing.replaceChildren(...this.#frame(x, y, across, down), ...points);
+    if (held !== undefined && first?.dataset.row === held) first.focus();
     this.drawing.classList.toggle("many", rows.length > 300);
     this.legend.replaceChildren(...colours.legend());
     const missing = rows.length - points.length;

@@ -15,18 +15,19 @@ class RunTable {
     this.sort = content.sort.map((name) => (name.startsWith("-") ? [name.slice(1), true] : [name, false]));
     this.where = content.where;
     this.onlyDiffering = false;
-    this.trash = content.trash;
-    this.undo = [];
     this.written = new Map(); // notes that the runs that were last asked for may not hold yet
     this.waiting = new Set();
     this.data = new RunData(content);
     this.preview = new RunPreview(content.previews, (id) => live?.send({ ask: "preview", id }));
+    this.side = new RunSide(this);
+    this.bin = new RunTrash(this);
     this.rowsPart = new RunRows(this);
     this.columnsPart = new RunColumns(this);
     this.parallel = new RunParallel(this);
     this.scatter = new RunScatter(this);
     this.#build();
     this.#listen();
+    this.bin.show(content.trash);
     this.#load();
   }
 
@@ -61,13 +62,11 @@ class RunTable {
     part.actions.append(part.chosen, press("compare", "Compare", () => this.compare()), press("diff", "Diff", () => this.#diff()));
     if (live) part.actions.append(press("delete", "Delete", () => this.ask("delete", { ids: [...this.selected] })));
     part.actions.append(press("clear", "Clear selection", () => this.select([])));
-    part.trash = make("div", { className: "bar trash", hidden: true });
-    part.side = make("aside", { className: "side", ariaLabel: "The run pointed at" });
     part.opened = make("section", { className: "opened", ariaLabel: "Opened", hidden: true });
     part.diffed = make("section", { className: "diffed", ariaLabel: "Difference of two runs", hidden: true });
-    const split = make("div", { className: "split" }, this.rowsPart.element, part.side);
+    const split = make("div", { className: "split" }, this.rowsPart.element, this.side.element);
     this.parallel.element.hidden = this.scatter.element.hidden = true;
-    part.card = make("div", { className: "card" }, top, tools, part.problem, part.help, this.columnsPart.element, this.parallel.element, this.scatter.element, part.actions, part.message, split, part.trash, part.diffed, part.opened);
+    part.card = make("div", { className: "card" }, top, tools, part.problem, part.help, this.columnsPart.element, this.parallel.element, this.scatter.element, part.actions, part.message, split, this.bin.element, part.diffed, part.opened);
     this.shadow.replaceChildren(make("style", { textContent: this.content.css }), part.card);
     this.root.setAttribute("role", "group");
     this.root.setAttribute("aria-label", this.content.title || "Runs");
@@ -96,7 +95,6 @@ class RunTable {
     const numbers = varied.filter((name) => asked(name) && this.data.columns.get(name).kind === "number");
     this.scatter.offer(plotted, { x: numbers[0] ?? "steps", y: "seconds", colour: numbers[1] ?? "" });
     this.changed();
-    this.#drawTrash();
     if (this.rows.length) this.point(this.rows.at(-1), false);
   }
 
@@ -185,24 +183,17 @@ class RunTable {
   point(row, moving = true) {
     if (row === this.active && moving) return;
     this.active = row;
-    const { data, part } = this;
-    const id = data.ids[row];
-    const value = (name) => data.value(row, name);
-    const facts = { width: value("width") ?? 64, height: value("height") ?? 64, frames: value("frames") ?? 1 };
-    this.preview.canvas.setAttribute("aria-label", `The clip of run ${id}, small`);
-    const line = (name) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: RunData.text(value(name), data.columns.get(name)) }));
-    const told = ["status", "cfg", "steps", "seed", "seconds"].filter((name) => data.columns.has(name));
-    const error = value("error");
-    const none = (this.none = make("p", { className: "note nothing", textContent: "No picture of this run is here." }));
-    part.side.replaceChildren(this.preview.canvas, none, make("p", { className: "prompt", textContent: RunData.text(value("prompt")) }), make("dl", {}, ...told.map(line)));
-    if (error) part.side.append(make("p", { className: "problem", textContent: String(error) }));
-    if (value("note")) part.side.append(make("p", { className: "note", textContent: value("note") }));
-    const play = make("button", { type: "button", className: "plain", textContent: "Open", hidden: !this.live });
-    play.addEventListener("click", () => this.open(row));
-    part.side.append(play);
+    const id = this.data.ids[row];
+    this.side.show(row);
     this.#mark();
-    this.preview.show(id, facts);
+    this.preview.show(id, this.clipOf(row));
     this.root.dataset.active = id;
+  }
+
+  /* The size of a run's clip, for its preview. */
+  clipOf(row) {
+    const value = (name) => this.data.value(row, name);
+    return { width: value("width") ?? 64, height: value("height") ?? 64, frames: value("frames") ?? 1 };
   }
 
   /* ---- what a person chooses */
@@ -330,9 +321,8 @@ class RunTable {
       const preview = new RunPreview({}, () => {});
       preview.sheets = this.preview.sheets;
       const row = this.data.places.get(id);
-      const value = (name) => this.data.value(row, name);
-      preview.show(id, { width: value("width") ?? 64, height: value("height") ?? 64, frames: value("frames") ?? 1 });
-      return make("figure", {}, preview.canvas, make("figcaption", { textContent: id, title: RunData.text(value("prompt")) }));
+      preview.show(id, this.clipOf(row));
+      return make("figure", {}, preview.canvas, make("figcaption", { textContent: id, title: RunData.text(this.data.value(row, "prompt")) }));
     });
     this.#opened(make("div", { className: "small" }, ...figures));
   }
@@ -365,13 +355,7 @@ class RunTable {
     if ("sheet" in message) this.preview.bring(message.preview, message.sheet);
     if ("noted" in message) this.#noted(message);
     if ("opened" in message) this.#showPage(message.opened);
-    if (message.deleted) this.#deleted(message);
-    if (message.restored) this.say([message.restored.length ? "Restored." : "", message.reason].join(" ").trim());
-    if ("freed" in message) {
-      Object.assign(this, { trash: message.trash, undo: [] });
-      this.say(`The trash is empty: ${RunTable.#size(message.freed)} freed.`);
-      this.#drawTrash();
-    }
+    this.bin.heard(message);
     if (message.answered === "compare") this.say("");
     this.#drawActions();
   }
@@ -379,7 +363,7 @@ class RunTable {
   #take(content) {
     const active = this.active === null ? null : this.data.ids[this.active];
     this.data = new RunData(content);
-    this.trash = content.trash;
+    this.bin.show(content.trash);
     for (const [id, notes] of this.written) {
       const row = this.data.places.get(id);
       for (const [name, value] of row === undefined ? [] : Object.entries(notes)) this.data.note(row, name, value);
@@ -400,40 +384,6 @@ class RunTable {
     this.rowsPart.draw();
   }
 
-  #deleted({ deleted, reason }) {
-    if (deleted.length) this.undo = deleted;
-    const undo = make("button", { type: "button", className: "plain", textContent: "Undo" });
-    undo.addEventListener("click", () => this.ask("restore", { ids: this.undo }));
-    const count = deleted.length === 1 ? "1 run" : `${deleted.length} runs`;
-    this.say([deleted.length ? `${count} moved to the trash.` : "", reason].join(" ").trim(), ...(deleted.length ? [undo] : []));
-  }
-
-  static #size(bytes) {
-    const units = ["bytes", "KB", "MB", "GB", "TB"];
-    const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
-    return `${Number((bytes / 1000 ** power).toPrecision(2))} ${units[power]}`;
-  }
-
-  #drawTrash(sure = false) {
-    const { ids, bytes } = this.trash;
-    const { trash } = this.part;
-    trash.hidden = !this.live || !ids?.length;
-    if (trash.hidden) return;
-    const press = (textContent, action, className = "plain") => {
-      const control = make("button", { type: "button", className, textContent });
-      control.addEventListener("click", action);
-      return control;
-    };
-    const runs = ids.length === 1 ? "1 run" : `${ids.length} runs`;
-    const asked = [
-      press(`Remove ${runs} for good`, () => this.ask("empty"), "plain danger"),
-      press("Keep", () => this.#drawTrash()),
-    ];
-    const offered = [press("Restore all", () => this.ask("restore", { ids })), press("Empty the trash…", () => this.#drawTrash(true))];
-    trash.replaceChildren(`In the trash: ${runs}, ${RunTable.#size(bytes)}.`, ...(sure ? asked : offered));
-    if (sure) asked[1].focus();
-  }
-
   /* Python hears what is shown and selected, seldom enough not to be in its way. */
   #tell() {
     if (!this.live || this.telling) return;
@@ -452,18 +402,19 @@ class RunTable {
     const { part, root } = this;
     part.filter.addEventListener("input", () => this.changed());
     root.addEventListener("pointerenter", () => this.#follow());
-    this.preview.canvas.addEventListener("shown", () => (this.none.hidden = !this.preview.canvas.hidden));
-    part.side.addEventListener("click", (event) => event.target === this.preview.canvas && this.preview.clock?.toggle());
     this.forget = this.live?.listen((message) => this.#heard(message));
     // At the window, where nothing comes before it: some versions of JupyterLab take keys on their way down.
     const key = (event) => event.composedPath().includes(this.shadow) && !event.composedPath().includes(this.place) && this.#key(event);
     this.root.addEventListener("focusin", () => window.addEventListener("keydown", key, true));
     this.root.addEventListener("focusout", () => window.removeEventListener("keydown", key, true));
+    let width = 0;
     new ResizeObserver(() => {
       this.#follow();
+      if (width === root.clientWidth) return; // only taller: nothing is drawn otherwise, and no focus lost
+      width = root.clientWidth;
       this.rowsPart.update();
       if (!this.scatter.element.hidden) this.scatter.draw();
-    }).observe(this.root);
+    }).observe(root);
     if (this.live) this.ask("refresh");
   }
 

@@ -27,6 +27,8 @@ RUN_TABLE = Face(
         "runcells",
         "runrows",
         "runpreview",
+        "runside",
+        "runtrash",
         "runcolumns",
         "runaxes",
         "runparallel",
