@@ -133,6 +133,12 @@ def test_what_is_no_workflow_is_one_sentence(content: bytes, reason: str, tmp_pa
         wl.from_comfy(path)
 
 
+def test_a_clip_of_wanlab_is_told_apart(tmp_path: Path) -> None:
+    path = wl.Clip(np.zeros((5, 16, 16, 3), np.uint8), metadata=wl.Settings().flat()).save(tmp_path / "own.mp4")
+    with pytest.raises(FileError, match="written by wanlab, not by ComfyUI"):
+        wl.from_comfy(path)
+
+
 def test_missing_files_and_folders_are_one_sentence(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.json", tmp_path):
         with pytest.raises(FileError, match="cannot be read"):
@@ -200,6 +206,17 @@ def test_circles_end() -> None:
     constants["91"] = {"class_type": "INTConstant", "inputs": {"value": ["90", 0]}}
     found = wl.from_comfy(constants)
     assert any("circle" in entry.reason for entry in found.not_taken)
+
+
+def test_thousands_of_samplers_and_reroutes_take_no_long_time() -> None:
+    """Quadratic work would take minutes here; the suite's own limit is what fails."""
+    workflow = native()
+    for k in range(3000):
+        workflow[str(100 + k)] = {"class_type": "Reroute", "inputs": {"any": [str(99 + k) if k else "2", 0]}}
+        workflow[str(5000 + k)] = {"class_type": "KSampler", "inputs": {"model": [str(100 + k), 0], "latent_image": ["6", 0]}}
+        workflow[str(9000 + k)] = {"class_type": "Strange", "inputs": {"latent_image": [str(8999 + k), 0] if k else ["7", 0]}}
+    workflow["7"]["inputs"]["model"] = ["3099", 0]
+    assert wl.from_comfy(workflow).model.model == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 
 
 def test_a_long_chain_is_read() -> None:

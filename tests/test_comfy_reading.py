@@ -394,6 +394,20 @@ def test_pictures_of_image_to_video() -> None:
     assert (values.image, values.end_image, values.frames, values.noise_aug_strength) == ("first.png", "last.png", 33, 0.1)
 
 
+@pytest.mark.parametrize("seen", ["first", "other"])
+def test_clip_vision_sees_the_pictures_of_the_clip(seen: str) -> None:
+    found = read(
+        wrapper(
+            first=("LoadImage", {"image": "first.png"}),
+            other=("LoadImage", {"image": "other.png"}),
+            sees=("WanVideoClipVisionEncode", {"image_1": (seen, 0), "strength_1": 0.5}),
+            size=("WanVideoImageToVideoEncode", {"start_image": ("first", 0), "clip_embeds": ("sees", 0)}),
+        )
+    )
+    assert (found.settings.image, found.settings.clip_embed_strength) == ("first.png", 0.5)
+    assert bool(lost(found, "image")) is (seen == "other")
+
+
 def test_the_size_is_read_through_a_resizing_that_does_not_depend_on_the_picture() -> None:
     def resized(keep: str) -> FromComfy:
         boxes = {"width": 720, "height": 700, "keep_proportion": keep, "divisible_by": 32, "upscale_method": "lanczos"}

@@ -33,7 +33,7 @@ class Link:
     slot: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One node: what its boxes hold by name (`values`), and which of its inputs hang on other nodes (`links`)."""
 
@@ -60,14 +60,6 @@ class Graph:
     """All nodes by their number."""
 
     nodes: dict[str, Node]
-
-    def consumers(self) -> dict[str, list[tuple[Node, str]]]:
-        """Which inputs of which nodes hang on each node."""
-        found: dict[str, list[tuple[Node, str]]] = {}
-        for node in self.nodes.values():
-            for name, link in node.links.items():
-                found.setdefault(link.node, []).append((node, name))
-        return found
 
 
 def parse(document: Any) -> Graph:

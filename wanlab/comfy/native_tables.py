@@ -287,7 +287,7 @@ _SIZE = (
     out("batch_size", 1, why.ONE_BATCH),
 )
 _CLIP_SEES = Socket("clip_vision_output")
-_IMAGES = (*_TEXTS, Socket("vae"), _CLIP_SEES, Socket("start_image", role="image"))
+_IMAGES = (*_TEXTS, Socket("vae"), Socket("start_image", role="image"), Socket("end_image", role="end_image"), _CLIP_SEES)
 
 LATENTS: dict[str, Kind] = {
     "CLIPTextEncode": Kind("Reads a prompt.", (take("text", "", "prompt or negative_prompt", read.text),), (Socket("clip"),)),
@@ -304,14 +304,11 @@ LATENTS: dict[str, Kind] = {
         _SIZE,
         (
             *_IMAGES,
-            Socket("end_image", role="end_image"),
             Socket("clip_vision_start_image"),
             Socket("clip_vision_end_image"),
         ),
     ),
-    "WanFunInpaintToVideo": Kind(
-        "First and last picture, size and length.", _SIZE, (*_IMAGES, Socket("end_image", role="end_image"))
-    ),
+    "WanFunInpaintToVideo": Kind("First and last picture, size and length.", _SIZE, _IMAGES),
     "WanVaceToVideo": Kind(
         "Size, length and known frames for VACE.",
         (*_SIZE, take("strength", 1.0, "vace_strength", read.fraction)),

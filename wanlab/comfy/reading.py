@@ -98,12 +98,21 @@ class Reading:
     expert: str = "both"
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     visited: set[str] = field(default_factory=set)
+    told: set[tuple[str, str, str]] = field(default_factory=set)
 
     def lose(self, node: Node, input: str, value: Any, reason: str) -> None:
         """Keep that a value is not taken, once."""
-        entry = Entry(node.label, input, value, reason)
-        if entry not in self.not_taken:
-            self.not_taken.append(entry)
+        self._tell(self.not_taken, Entry(node.label, input, value, reason))
+
+    def note(self, node: Node, input: str, value: Any, sentence: str) -> None:
+        """Keep that a value was taken and means something else here, once."""
+        self._tell(self.notes, Entry(node.label, input, value, sentence))
+
+    def _tell(self, entries: Entries, entry: Entry) -> None:
+        key = (entry.node, entry.input, entry.reason)
+        if key not in self.told:
+            self.told.add(key)
+            entries.append(entry)
 
     def change(self, setting: str, value: Any, node: Node, input: str, written: Any) -> None:
         """Keep a value for a setting; one that was found elsewhere before stays."""
@@ -152,9 +161,7 @@ class Site:
 
     def note(self, sentence: str) -> None:
         """Say what is different here."""
-        entry = Entry(self.node.label, self.input, self.written, sentence)
-        if entry not in self.reading.notes:
-            self.reading.notes.append(entry)
+        self.reading.note(self.node, self.input, self.written, sentence)
 
 
 def read(graph: Graph, wires: Wires, chain: Chain) -> Reading:
@@ -164,7 +171,7 @@ def read(graph: Graph, wires: Wires, chain: Chain) -> Reading:
         reading.expert = "both" if len(chain.nodes) == 1 else ("high", "low")[k]
         _walk(reading, sampler, "")
     reading.expert = "both"
-    saver, path = saving(graph, wires, chain.last)
+    saver, path = saving(consumers(graph, wires), chain.last)
     for node in path:
         _walk(reading, node, "out", path_only=True)
     if saver:
@@ -173,9 +180,8 @@ def read(graph: Graph, wires: Wires, chain: Chain) -> Reading:
     return reading
 
 
-def saving(graph: Graph, wires: Wires, sampler: Node) -> tuple[Node | None, list[Node]]:
+def saving(consumers: Mapping[str, list[Node]], sampler: Node) -> tuple[Node | None, list[Node]]:
     """The node nearest behind a sampler that writes clips, and the nodes between."""
-    consumers = _consumers(graph, wires)
     queue: deque[tuple[Node, list[Node]]] = deque([(sampler, [])])
     reached = {sampler.id}
     while queue:
@@ -191,7 +197,7 @@ def saving(graph: Graph, wires: Wires, sampler: Node) -> tuple[Node | None, list
     return None, []
 
 
-def _consumers(graph: Graph, wires: Wires) -> dict[str, list[Node]]:
+def consumers(graph: Graph, wires: Wires) -> dict[str, list[Node]]:
     """Which nodes hang on each node, past all that only hand on."""
     found: dict[str, list[Node]] = {}
     for node in graph.nodes.values():
@@ -328,9 +334,7 @@ def _strange(reading: Reading, node: Node, kind: Kind | None, role: str) -> None
     if role == "model" and kind is None and len(files) == 1:
         [(name, file)] = files
         reading.transformers.append((reading.expert, Found(file, node, name, file)))
-        reading.notes.append(
-            Entry(node.label, name, file, "wanlab does not know this node; its file is taken for the transformer.")
-        )
+        reading.note(node, name, file, "wanlab does not know this node; its file is taken for the transformer.")
         return
     reading.lose(node, "", None, kind.lost if kind else STRANGERS.get(node.type, "wanlab does not know this node."))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from wanlab.comfy.tables import KINDS
 from wanlab.comfy.wires import Wires
 from wanlab.errors import SettingsError
 
+_MOST_LISTED = 12
 _STARTS, _ENDS = ("start_at_step", "start_step"), ("end_at_step", "end_step")
 _EARLIER = ("samples", "latent_image")
 _ALIKE = ("steps", "scheduler", "sampler_name", "shift")
@@ -42,22 +43,29 @@ def all_samplers(graph: Graph) -> list[Node]:
     return [node for node in known if node.mode not in (NEVER, BYPASSED)]
 
 
-def choose(wires: Wires, samplers: Sequence[Node], saved: Mapping[str, int], wanted: str | None) -> Chain:
+def choose(wires: Wires, samplers: Sequence[Node], saved: Set[str], wanted: str | None) -> Chain:
     """The chain to read: the sampler that is wanted, by number or title, or the one whose clip is written; else the first.
 
-    `saved` says for each sampler how far its clip is from a node that writes it. SettingsError if there is none that is wanted.
+    `saved` are the samplers whose clips are written. SettingsError if there is none that is wanted.
     """
     if wanted is not None:
         found = [one for one in samplers if wanted in (one.id, one.title, one.type, one.label)]
         if not found:
-            raise SettingsError(f"sampler is {wanted!r}; the samplers are {', '.join(one.label for one in samplers)}.")
+            raise SettingsError(f"sampler is {wanted!r}; the samplers are {listed(samplers)}.")
         return Chain(found[0])
     earlier = {before.id for one in samplers if (before := _before(wires, one))}
     ends = [one for one in samplers if one.id not in earlier] or list(samplers)
-    last = min(ends, key=lambda one: (one.id not in saved, ends.index(one)))
+    last = min(ends, key=lambda one: one.id not in saved)  # the first of them, as the file has them
     first = _before(wires, last)
     split = _split(wires, first, last) if first else 0
     return Chain(first, last, split) if first and split else Chain(last)
+
+
+def listed(samplers: Sequence[Node]) -> str:
+    """Their labels in a sentence, not all of very many."""
+    labels = [one.label for one in samplers[:_MOST_LISTED]]
+    more = len(samplers) - len(labels)
+    return ", ".join(labels) + (f" and {more} more" if more > 0 else "")
 
 
 def _before(wires: Wires, node: Node) -> Node | None:

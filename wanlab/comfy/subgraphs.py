@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_NODES = 20_000  # of a workflow, with all groups unfolded; people's have some hundred
+_MOST_BOXES = 200  # of a folded node
+MOST_NODES = 10_000  # of a workflow, with all groups unfolded; people's have some hundred
 _MOST_DEPTH = 16  # of groups in groups
 _INSIDE, _OUTSIDE = "-10", "-20"
 
@@ -120,7 +121,7 @@ def _set_from_outside(raw: Mapping[str, Any], id: str, definition: Mapping[str, 
     proxies = properties.get("proxyWidgets") if isinstance(properties, dict) else None
     if not isinstance(proxies, list):
         proxies = [["-1", one.get("name")] for one in _mappings(raw.get("inputs")) if isinstance(one.get("widget"), dict)]
-    for proxy, value in zip(proxies, values, strict=False):
+    for proxy, value in zip(proxies[:_MOST_BOXES], values, strict=False):
         if not isinstance(proxy, list) or len(proxy) < 2 or not isinstance(proxy[1], str):
             continue
         inner, name = str(proxy[0]), proxy[1]

@@ -10,9 +10,9 @@ from typing import Any
 from wanlab.comfy.carriers import documents, unwrapped
 from wanlab.comfy.graph import Graph, Node, Unreadable, parse
 from wanlab.comfy.model_files import Told, told, with_vace
-from wanlab.comfy.reading import Found, Reading, read, saving
-from wanlab.comfy.result import Entry, FromComfy, flat_changes
-from wanlab.comfy.samplers import Chain, all_samplers, choose
+from wanlab.comfy.reading import Found, Reading, consumers, read, saving
+from wanlab.comfy.result import FromComfy, flat_changes
+from wanlab.comfy.samplers import Chain, all_samplers, choose, listed
 from wanlab.comfy.wires import Wires
 from wanlab.declare import Asked, switches
 from wanlab.errors import FileError, SettingsError
@@ -21,6 +21,7 @@ from wanlab.weights.registry import find_known
 
 # ComfyUI's own shift for Wan2.1 and 2.2, where no node says one.
 _NATIVE_SHIFT = 8.0
+_MOST_SAMPLERS = 100  # that are looked at, of a workflow; people's have a handful
 _PARTS = ("text_encoder", "vae", "image_encoder")
 
 
@@ -43,7 +44,8 @@ def from_comfy(workflow: str | os.PathLike[str] | Mapping[str, Any], *, sampler:
     if graph is None:
         raise FileError(f"{source or 'The workflow'} cannot be read as one: {reason}")
     wires = Wires(graph)
-    saved = {one.id: 1 for one in samplers if saving(graph, wires, one)[0]}
+    behind = consumers(graph, wires)
+    saved = {one.id for one in samplers[:_MOST_SAMPLERS] if saving(behind, one)[0]}
     chain = choose(wires, samplers, saved, None if sampler is None else str(sampler))
     return _Taking(read(graph, wires, chain), samplers, source).result()
 
@@ -56,6 +58,8 @@ def _graph(found: Sequence[Any]) -> tuple[Graph | None, list[Node], str]:
             graph = parse(document)
         except Unreadable as error:
             reason = str(error)
+            if isinstance(document, dict) and "clip.frame_rate" in document:
+                reason = "it was written by wanlab, not by ComfyUI: wl.read_settings reads its settings."
             continue
         samplers = all_samplers(graph)
         if samplers:
@@ -109,9 +113,7 @@ class _Taking:
         return {**found, **({"loras": "; ".join(loras)} if loras else {})}
 
     def _note(self, found: Found, sentence: str) -> None:
-        entry = Entry(found.node.label, found.input, found.written, sentence)
-        if entry not in self.reading.notes:
-            self.reading.notes.append(entry)
+        self.reading.note(found.node, found.input, found.written, sentence)
 
     def _complete(self) -> None:
         """What a workflow means without saying it."""
@@ -266,12 +268,12 @@ class _Taking:
 
     def _tell_samplers(self) -> None:
         chain = self.reading.chain
-        others = [one.label for one in self.samplers if one not in chain.nodes]
+        others = [one for one in self.samplers if one not in chain.nodes]
         where = Found(None, chain.last, "", None)
         if chain.low is not None:
             self._note(where, f"It goes on where {chain.high.label} stops, at step {chain.split}: the two are one run here.")
         if others:
-            self._note(where, f"It is read of {len(self.samplers)} samplers; sampler= reads another: {', '.join(others)}.")
+            self._note(where, f"It is read of {len(self.samplers)} samplers; sampler= reads another: {listed(others)}.")
 
 
 def _as_written(changes: dict[str, Found], hints: Mapping[str, Any]) -> None:

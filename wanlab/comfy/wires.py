@@ -20,6 +20,7 @@ class Wires:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._ends: dict[Link | None, tuple[Node, int] | None] = {}  # of links that were followed before
         self._holders = {
             (node.scope, str(node.values.get("name"))): node
             for node in graph.nodes.values()
@@ -30,16 +31,18 @@ class Wires:
         """The node and output that an input hangs on, past all that only hand on; None if it hangs on nothing that runs."""
         link = node.links.get(name)
         seen: set[Link] = set()
-        while link is not None and link not in seen:
+        end: tuple[Node, int] | None = None
+        while link is not None and link not in seen and link not in self._ends:
             seen.add(link)
             found = self.graph.nodes.get(link.node)
-            if found is None or found.mode == NEVER:
-                return None
-            onwards = self._onwards(found, link.slot)
-            if onwards is found:
-                return found, link.slot
+            onwards = None if found is None or found.mode == NEVER else self._onwards(found, link.slot)
+            if found is not None and onwards is found:
+                end = found, link.slot
             link = onwards if isinstance(onwards, Link) else None
-        return None
+        if link in self._ends:
+            end = self._ends[link]
+        self._ends |= dict.fromkeys(seen, end)
+        return end
 
     def _onwards(self, node: Node, slot: int) -> Link | Node | None:
         """The link that a node hands on, or the node itself if it does something."""

@@ -223,9 +223,9 @@ ENCODERS: dict[str, Kind] = {
         ),
         (
             Socket("vae"),
-            Socket("clip_embeds"),
             Socket("start_image", role="image"),
             Socket("end_image", role="end_image"),
+            Socket("clip_embeds"),  # after the pictures, which CLIP vision mostly sees too
             _EMBEDS,
             Socket("temporal_mask", why=why.NO_MASK),
             _EXTRA,
