@@ -101,6 +101,7 @@ _ALONE = [
     "",
 ]
 STRINGS = list(dict.fromkeys([*_ALONE, *(way.format(element) for element, way in itertools.product(_ELEMENTS, _WAYS_OUT))]))
+FEW = STRINGS[::37]  # for where each costs time
 # As they may be in a prompt: text that can be written as UTF-8, without NUL characters
 PROMPTS = [text for text in STRINGS if "\0" not in text and text == text.encode("utf-8", "ignore").decode()]
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from test_show import HOSTILE, Reading, clip
+from hostile import FEW, Reading
+from test_show import clip
 from wanlab.show.grid import Cell, grid_page, places_of
 from wanlab.show.grid_sheet import STATES, grid_sheet
 from wanlab.show.grid_stills import BUDGET, Coding, coding_for
@@ -111,7 +112,7 @@ def test_the_sentence_counts_states_and_the_table_has_a_row_for_each_run() -> No
     assert {"Mine", "All 12 runs", "out of memory", "does not fit", "31.25", "tiny"} <= set(texts)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", FEW)
 def test_no_text_can_leave_its_place(text: str) -> None:
     def page(text: str) -> Page:
         axes = {text: [text, "other"]}
@@ -183,7 +184,7 @@ def test_the_sheet_of_a_large_grid_stays_small_and_says_what_is_missing() -> Non
     assert "All 400 runs, the first 200" in Reading(page.html).texts
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "", "\n" * 50, "w" * 5000, "many short words " * 300, "日本語"])
+@pytest.mark.parametrize("text", [*FEW, "", "\n" * 50, "w" * 5000, "many short words " * 300, "日本語"])
 @pytest.mark.parametrize("state", STATES)
 def test_any_text_can_be_drawn(text: str, state: str) -> None:
     text = text.encode("utf-8", "replace").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 from wanlab.clip_settings import ClipSettings
 from wanlab.declare import Asked, switches
 from wanlab.settings import ModelSettings, Settings, declared
-from wanlab.show.page import Page, esc
+from wanlab.show.page import Page, Shown, esc
 from wanlab.weights.registry import all_known
+from wanlab.written import as_python
 
 _LONGEST = 120  # letters of a value in a table
 _STYLE = """\
@@ -53,7 +53,7 @@ class Entry:
         return f"{place}{'' if self.value is None else f' = {shown(self.value)}'}: {self.reason}"
 
 
-class Entries(list[Entry]):
+class Entries(list[Entry], Shown):
     """Entries that show themselves as a table."""
 
     def __repr__(self) -> str:
@@ -93,11 +93,9 @@ class FromComfy:
     def code(self) -> str:
         """The same as lines of Python."""
         model = _telling(self.model_changes, ModelSettings)
-        first = [_literal("my_lab"), *([f"model={_literal(model.pop('model'))}"] if "model" in model else [])]
-        made = ", ".join([*first, *_arguments(model, "**")])
-        run = {name: value for name, value in _telling(self.changes, Settings).items() if name != "prompt"}
-        asked = ",\n    ".join([_literal(self.settings.prompt), *_arguments(run, "")])
-        return f"import wanlab as wl\n\nlab = wl.Lab({made})\nrun = lab.run(\n    {asked},\n)"
+        run = {"prompt": self.settings.prompt, **_telling(self.changes, Settings)}
+        lab = "" if model else "lab = wl.Lab()\n"
+        return f"import wanlab as wl\n\n{lab}{as_python(run, model)}"
 
     def command(self) -> str:
         """The same as a line for the terminal; of LoRAs it can say file and strength only."""
@@ -168,25 +166,6 @@ def _telling(changes: dict[str, Any], of: type[Asked]) -> dict[str, Any]:
         for name, value in changes.items()
         if name in chosen or name in groups or name.partition(".")[0] in groups or value != defaults[name]
     }
-
-
-def _arguments(values: dict[str, Any], stars: str) -> list[str]:
-    """Settings as arguments: by name, and those of groups in a mapping."""
-    plain = {name: value for name, value in values.items() if "." not in name}
-    dotted = {name: value for name, value in values.items() if "." in name}
-    named = [f"{name}={_literal(value)}" for name, value in plain.items()]
-    return [*named, f"{stars}{_literal(dotted)}"] if dotted and stars else [*([_literal(dotted)] if dotted else []), *named]
-
-
-def _literal(value: Any) -> str:
-    """A value as Python writes it, texts in double quotes."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(name)}: {_literal(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    return repr(value)
 
 
 def _flag(name: str, value: Any) -> list[str]:

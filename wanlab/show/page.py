@@ -80,7 +80,7 @@ class Face:
 class Page:
     """Something to look at: the last expression of a cell shows it, `to_html` writes it as one offline file.
 
-    `html` is a fragment that may be put into any HTML document, several in one too; `png` is its still picture and
+    `html` is a fragment that may be put into any HTML document, several in one too; `png` is its still picture, or empty, and
     `text` its sentence, for places that show nothing better.
     """
 
@@ -96,7 +96,8 @@ class Page:
         return self.html
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"text/html": self.html, "image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
+        picture = {"image/png": base64.b64encode(self.png).decode()} if self.png else {}
+        return {"text/html": self.html, **picture, "text/plain": self.text}
 
     def to_html(self, path: str | Path) -> Path:
         """Write one complete HTML file that needs neither the internet nor Python; the path is returned.

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from wanlab.show.page import Page, Row, esc, table_html
-from wanlab.show.plan import GRAY
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from wanlab.show.drawing import GRAY, Drawing, drawing, page_of, plain
+from wanlab.show.page import Page, Row, table_html
 
 MOST_BARS = 60  # more are told in the table
 _LINE = 0.22  # inches
@@ -28,13 +23,10 @@ class Bar:
     alone: int
 
 
-def draw_sweep_plan(bars: Sequence[Bar]) -> Figure:
+def draw_sweep_plan(bars: Sequence[Bar]) -> Drawing:
     """A line for each run: filled what it computes, hollow what it takes from others or from the store."""
-    from matplotlib import pyplot
-
     shown = bars[:MOST_BARS]
-    figure = pyplot.figure(figsize=(7.5, _LINE * len(shown) + 0.8), layout="constrained", facecolor="none")
-    pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+    figure = drawing(7.5, _LINE * len(shown) + 0.8)
     axes = figure.subplots()
     lines = range(len(shown))
     axes.barh(lines, [bar.alone for bar in shown], 0.7, facecolor="none", edgecolor="C0", lw=0.6)
@@ -47,10 +39,7 @@ def draw_sweep_plan(bars: Sequence[Bar]) -> Figure:
     axes.set_yticks(lines, [_short(bar.labels) for bar in shown], fontsize=8, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel("calls of the model (filled: made, hollow: shared)", color=GRAY, fontsize=9)
-    axes.set_facecolor("none")
-    axes.tick_params(colors=GRAY)
-    for spine in axes.spines.values():
-        spine.set_color(GRAY)
+    plain(axes)
     return figure
 
 
@@ -74,19 +63,7 @@ def sweep_plan_page(
     rows: Sequence[Row] = (),
 ) -> Page:
     """The page of a plan: `facts` are the totals, `rows` the table of all runs under `columns`."""
-    figure = draw_sweep_plan(bars)
-    drawing, picture = io.StringIO(), io.BytesIO()
-    figure.savefig(drawing, format="svg")
-    figure.savefig(picture, format="png", dpi=80, facecolor="white")
-    svg = drawing.getvalue()
-    totals = "".join(
-        f"<tr><th style='text-align: left'>{esc(name)}</th><td>{esc(value)}</td></tr>" for name, value in facts.items()
-    )
-    parts = [
-        f"<table>{totals}</table>",
-        svg[svg.index("<svg") :].replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1),
-        *(f"<p>{esc(note)}</p>" for note in notes),
-        f"<p>{len(bars) - MOST_BARS} more in the table.</p>" if len(bars) > MOST_BARS else "",
-        table_html(rows, columns, folded="every run, in this order"),
-    ]
-    return Page("\n".join(parts), picture.getvalue(), text, "The plan of a sweep")
+    left_out = [f"{len(bars) - MOST_BARS} more in the table."] if len(bars) > MOST_BARS else []
+    totals = table_html([(name, [value]) for name, value in facts.items()])
+    tables = totals + table_html(rows, columns, folded="every run, in this order")
+    return page_of(draw_sweep_plan(bars), title="The plan of a sweep", text=text, notes=[*notes, *left_out], tables=tables)
