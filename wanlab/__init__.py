@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wanlab import show
     from wanlab.clip import Clip, read_settings
     from wanlab.comparing import compare, join
-    from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
+    from wanlab.errors import BusyError, FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab
     from wanlab.log import RunLog
     from wanlab.planning import dry_run, plan
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wanlab.weights.inspection import inspect_checkpoint
 
 _HOMES = {
+    "BusyError": "errors",
     "Clip": "clip",
     "ClipSettings": "settings",
     "FileError": "errors",
@@ -49,6 +50,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BusyError",
     "Clip",
     "ClipSettings",
     "FileError",

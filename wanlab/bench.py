@@ -17,6 +17,7 @@ from wanlab.cost.fits import auto_placement, relief, told
 from wanlab.cost.request import Request
 from wanlab.cost.seconds import Calibration
 from wanlab.inputs import Inputs
+from wanlab.latents import Preview
 from wanlab.log import RUNS, RunLog
 from wanlab.model import checkpoint
 from wanlab.model.model import Model
@@ -31,9 +32,9 @@ from wanlab.timeline import Timeline
 class Bench:
     """A folder with `runs/`, `steps/` and `inputs/`, and the model that these settings name."""
 
-    def __init__(self, folder: Path, settings: ModelSettings) -> None:
+    def __init__(self, folder: Path, settings: ModelSettings, found: checkpoint.Checkpoint | None = None) -> None:
         self.folder, self.settings = folder, settings
-        self.checkpoint = checkpoint.find(settings)
+        self.checkpoint = found or checkpoint.find(settings)
         self.log = RunLog(folder / RUNS)
         self.store = StepStore(folder / "steps")
         self.inputs = Inputs(folder / "inputs")
@@ -100,7 +101,15 @@ class Bench:
         """
         settings = self.settings.but(placed or {})
         facts = checkpoint.facts_of(self.checkpoint, settings) if placed else self.facts
-        run = planned(facts, timeline, changes, self.store.__contains__, known)
+        return self.costed(planned(facts, timeline, changes, self.store.__contains__, known), settings)
+
+    def outlined(self, timeline: Timeline) -> PlannedRun:
+        """The plan of a run without its bytes and seconds, which take longer to find out: see `costed`."""
+        return planned(self.facts, timeline, {}, self.store.__contains__, set())
+
+    def costed(self, run: PlannedRun, settings: ModelSettings | None = None) -> PlannedRun:
+        """A planned run with its bytes and seconds, the model loaded with these settings or with this bench's."""
+        settings = settings or self.settings
         return estimated(run, self.checkpoint, self._sized(settings), lambda request: calibrated(request, self.folder))
 
     def _sized(self, settings: ModelSettings) -> ModelSettings:
@@ -145,6 +154,17 @@ class Bench:
     def _request(self, timeline: Timeline, settings: ModelSettings) -> Request:
         run = planned(self.facts, timeline, {}, self.store.__contains__, set())
         return request_of(self.checkpoint, self._sized(settings), run)
+
+    @property
+    def preview_file(self) -> Path:
+        """Where the linear map from latents to pixels is kept that was fitted for this VAE."""
+        return self.folder / "previews" / f"{self.checkpoint.vae_fingerprint}.safetensors"
+
+    @property
+    def preview(self) -> Preview | None:
+        """The map that ships with the checkpoint, or was fitted here; None before the first clip of an unknown VAE."""
+        shipped = self.checkpoint.beside / "preview.safetensors"
+        return next((Preview.load(file) for file in (shipped, self.preview_file) if file.exists()), None)
 
     @property
     def model_id(self) -> str:

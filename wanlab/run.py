@@ -271,8 +271,14 @@ def performing(
     for at in (0, *(start for start, _ in timeline.forks)):
         for text in _texts(timeline.at(at)):
             bench.model.check(text, "negative_prompt" if text == timeline.at(at).negative_prompt else "prompt")
+    with bench.model.turn.taken():
+        yield from _performed(bench, timeline, fresh, origin or {})
+
+
+def _performed(bench: Bench, timeline: Timeline, fresh: bool, origin: Mapping[str, Any]) -> Generator[Now]:
+    """The run itself, from its row in the log to its clip."""
     bench.place(timeline)
-    row = bench.log.start(_facts(bench, timeline, origin or {}))
+    row = bench.log.start(_facts(bench, timeline, origin))
     failure: Failure | None = None
     meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
@@ -425,13 +431,11 @@ def _caption(step: Step) -> str:
 def _preview(run: Run) -> Preview:
     """The map of this VAE: shipped beside the checkpoint, or fitted once on a clip that it decoded, and kept in the lab."""
     bench = run._bench
-    shipped = bench.checkpoint.beside / "preview.safetensors"
-    kept = bench.folder / "previews" / f"{bench.checkpoint.vae_fingerprint}.safetensors"
-    for file in (shipped, kept):
-        if file.exists():
-            return Preview.load(file)
+    known = bench.preview
+    if known is not None:
+        return known
     last = run.steps[len(run.steps) - 1]
     fitted = Preview.fit(run._shown(last).cpu(), run.clip.frames[None], cell=2)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    fitted.save(kept)
+    bench.preview_file.parent.mkdir(parents=True, exist_ok=True)
+    fitted.save(bench.preview_file)
     return fitted
