@@ -49,6 +49,7 @@ LAYERS = (
     ("bench",),
     ("run",),
     ("comparing",),
+    ("panel",),
     ("lab",),
     ("__main__", "tiny.assemble", "tiny.calibrate", "tiny.evaluate", "tiny.evaluate_image", "tiny.lora_training"),
     ("tiny.lora_steps", "tiny.lora_style"),
@@ -91,6 +92,7 @@ WITH_TORCH = (
     "bench",
     "run",
     "comparing",
+    "panel",
     "lab",
     "tiny",
 )

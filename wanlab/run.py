@@ -205,7 +205,7 @@ class Steps(Sequence[Step]):
     def page(self, *, full: bool = False) -> show.Page:
         """A scrubber over the clean estimates: quick previews by a linear map, or with `full` decoded by the VAE."""
         steps = list(self)
-        preview = self._run._bench.model.decode if full else _preview(self._run)
+        preview = self._run._bench.model.decode if full else preview_of(self._run)
         return show.steps_page(
             [preview(step.clean) for step in steps],
             [_caption(step) for step in steps],
@@ -267,12 +267,17 @@ def performing(
     bench: Bench, timeline: Timeline, *, fresh: bool = False, origin: Mapping[str, Any] | None = None
 ) -> Generator[Now]:
     """The same as `perform`, told as it happens, for those who show more than a bar: who closes the generator stops the run."""
+    check_run(bench, timeline)
+    with bench.model.turn.taken():
+        yield from _performed(bench, timeline, fresh, origin or {})
+
+
+def check_run(bench: Bench, timeline: Timeline) -> None:
+    """Raise SettingsError for what this model cannot do, or read, with these settings, before anything is computed."""
     bench.check(timeline)
     for at in (0, *(start for start, _ in timeline.forks)):
         for text in _texts(timeline.at(at)):
             bench.model.check(text, "negative_prompt" if text == timeline.at(at).negative_prompt else "prompt")
-    with bench.model.turn.taken():
-        yield from _performed(bench, timeline, fresh, origin or {})
 
 
 def _performed(bench: Bench, timeline: Timeline, fresh: bool, origin: Mapping[str, Any]) -> Generator[Now]:
@@ -428,7 +433,7 @@ def _caption(step: Step) -> str:
     return f"velocity {step.velocity.float().std():.2f}, {notes}{step.seconds:.2f} s"
 
 
-def _preview(run: Run) -> Preview:
+def preview_of(run: Run) -> Preview:
     """The map of this VAE: shipped beside the checkpoint, or fitted once on a clip that it decoded, and kept in the lab."""
     bench = run._bench
     known = bench.preview

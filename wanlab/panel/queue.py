@@ -27,6 +27,7 @@ class Job:
     number: int
     settings: Settings
     model: ModelSettings
+    label: str = ""
     status: Status = "waiting"
     run: Any = None
     problem: str = ""
@@ -59,11 +60,11 @@ class Queue:
         with self._idle:
             return len(self._waiting) + (self.running is not None)
 
-    def add(self, settings: Settings, model: ModelSettings) -> Job:
+    def add(self, settings: Settings, model: ModelSettings, label: str = "") -> Job:
         """Put a job at the end."""
         with self._idle:
             self._count += 1
-            job = Job(self._count, settings, model)
+            job = Job(self._count, settings, model, label)
             self._waiting.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="wanlab panel", daemon=True)

@@ -38,13 +38,20 @@ class Planned(Protocol):
 def draw(runs: Sequence[Planned]) -> Figure:
     """The noise level of every step of these runs, and beneath it what happens on the steps."""
     from matplotlib import pyplot
+
+    figure = pyplot.figure(layout="constrained", facecolor="none")
+    pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+    return draw_into(figure, runs)
+
+
+def draw_into(figure: Figure, runs: Sequence[Planned]) -> Figure:
+    """The same in a figure that need not be pyplot's, which only the main thread may use; its size is set."""
     from matplotlib.ticker import MaxNLocator
 
     lines = [(index, run, name) for index, run in enumerate(runs) for name in ("", *run.techniques) if name != "context"]
     charts = [(index, run) for index, run in enumerate(runs) if "context" in run.techniques]
     heights = [2.5, _STRIP * len(lines) + 0.1, *([_CHART] * len(charts))]
-    figure = pyplot.figure(figsize=(7.5, sum(heights) + 0.6), layout="constrained", facecolor="none")
-    pyplot.close(figure)  # shown where it is the value of a cell, not once more at its end
+    figure.set_size_inches(7.5, sum(heights) + 0.6)
     axes = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     _draw_levels(axes[0], runs)
     _draw_lines(axes[1], lines)
