@@ -22,6 +22,8 @@ class ClipSettings(Declared):
         step=1,
         unit="frames/s",
         comfy="VHS_VideoCombine.frame_rate",
+        usual=(8, 30),
+        simple=True,
     )
     loop_count: int = knob(
         0,
@@ -31,6 +33,7 @@ class ClipSettings(Declared):
         low=0,
         high=100,
         comfy="VHS_VideoCombine.loop_count",
+        usual=(0, 10),
     )
     filename_prefix: str = knob(
         "clip",
@@ -44,12 +47,14 @@ class ClipSettings(Declared):
         "mp4 (h264), webm (VP9), gif, animated webp (lossless), or png (a folder with a picture for each frame).",
         affects="clip",
         comfy="VHS_VideoCombine.format",
+        simple=True,
     )
     pingpong: bool = knob(
         False,
         "Play forwards, then backwards without the first and the last frame: N frames become 2N - 2.",
         affects="clip",
         comfy="VHS_VideoCombine.pingpong",
+        simple=True,
     )
     save_output: bool = knob(
         True,

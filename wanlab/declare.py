@@ -19,15 +19,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from wanlab.errors import SettingsError
 
 Affects = Literal["result", "cost", "clip"]
 Scope = Literal["run", "step"]
+Text = Literal["line", "area", "file"]
 
 
 def knob(
@@ -43,29 +44,32 @@ def knob(
     unit: str = "",
     comfy: str = "",
     listed: bool = False,
+    usual: tuple[float, float] | None = None,
+    simple: bool = False,
+    text: Text = "line",
 ) -> Any:
     """Declare a setting. `low` and `high` are inclusive, `step` is what a slider moves by, `comfy` the ComfyUI name.
 
-    `listed` settings may be a list with a number for each step; `in_bounds` checks these.
+    `listed` settings may be a list with a number for each step; `in_bounds` checks these. `usual` is the part of the range
+    that a slider offers, where all of it would be too much; `simple` settings are those to begin with. Text may be a `line`,
+    an `area` of lines, or name a `file`.
     """
-    return Field(
-        default,
-        description=help,
-        ge=None if listed else low,
-        le=None if listed else high,
-        multiple_of=multiple_of,
-        json_schema_extra={
-            "low": low,
-            "high": high,
-            "step": step,
-            "multiple_of": multiple_of,
-            "unit": unit,
-            "affects": affects,
-            "scope": scope,
-            "comfy": comfy,
-            "listed": listed,
-        },
-    )
+    about: dict[str, Any] = {
+        "low": low,
+        "high": high,
+        "step": step,
+        "multiple_of": multiple_of,
+        "unit": unit,
+        "affects": affects,
+        "scope": scope,
+        "comfy": comfy,
+        "listed": listed,
+        "usual": usual,
+        "simple": simple,
+        "text": text,
+    }
+    ge, le = (None, None) if listed else (low, high)
+    return Field(default, description=help, ge=ge, le=le, multiple_of=multiple_of, json_schema_extra=about)
 
 
 def in_bounds(value: float | tuple[float, ...] | None, low: float, high: float) -> None:
@@ -154,6 +158,9 @@ class Setting:
     scope: Scope
     comfy: str
     listed: bool = False  # may be a list with a value for each step
+    usual: tuple[float, float] | None = None  # the part of the range that a slider offers
+    simple: bool = False  # one of those to begin with
+    text: Text = "line"  # how text is asked for
     optional: bool = False  # may be None: not given
 
 
@@ -240,6 +247,35 @@ def changed(model: Declared, changes: Mapping[str, Any]) -> dict[str, Any]:
         if value is not True or not isinstance(place.get(last), dict):  # a group that is on stays as it is
             place[last] = value
     return values
+
+
+def alone(model: type[Asked], name: str, value: Any) -> Any:
+    """The value as this setting takes it, judged without the others; raises SettingsError with the setting's own sentence."""
+    *path, last = name.split(".")
+    owner: type[Declared] = model
+    for group in path:
+        owner = group_of(owner.model_fields[group]) or owner
+    values: dict[str, Any] = {**dict.fromkeys(owner.model_fields, _NOTHING), last: value}
+    for group in reversed(path):
+        values = {group: values}
+    own: list[str] = []
+    try:  # nothing beside it is valid, so that no rule between settings is asked
+        model(**values)
+    except SettingsError as error:
+        own = [line for line in str(error).splitlines() if line.startswith((f"{name} is ", f"{name}["))]
+    if own:
+        raise SettingsError("\n".join(own))
+    return _adapter(owner, last).validate_python(value)
+
+
+_NOTHING = object()
+
+
+@cache
+def _adapter(owner: type[Declared], name: str) -> TypeAdapter[Any]:
+    field = owner.model_fields[name]
+    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    return TypeAdapter(kind, config=ConfigDict(strict=True))
 
 
 def flatten(model: Declared, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
@@ -38,6 +38,8 @@ class LoraSettings(Declared):
         step=0.05,
         comfy="WanVideoLoraSelect.strength",
         listed=True,
+        usual=(-2, 2),
+        text="file",
     )
     blocks: str = knob("all", "Only these blocks: all, or numbers such as 0-9,12.", affects="result")
     merge: bool = knob(
@@ -112,7 +114,7 @@ def _loras(value: Any) -> Any:
         value = [part for part in value.split(",") if part.strip()]
     elif isinstance(value, LoraSettings | Mapping | os.PathLike):
         value = [value]
-    return tuple(_lora(one) for one in value)
+    return tuple(_lora(one) for one in value) if isinstance(value, Iterable) else value
 
 
 def _mode(value: Any) -> Any:
@@ -163,6 +165,7 @@ class CompileSettings(Declared):
         high=1024,
         step=1,
         comfy="WanVideoTorchCompileSettings.dynamo_cache_size_limit",
+        usual=(1, 128),
     )
 
 
@@ -179,12 +182,15 @@ class ModelSettings(Asked):
         "transformer.",
         affects="result",
         comfy=f"{_LOADER}.model",
+        simple=True,
+        text="file",
     )
     transformer_2: str = knob(
         "",
         "Of Wan2.2 A14B in single files: the transformer of low noise, beside that of high noise, which model names.",
         affects="result",
         comfy="WanVideoModelLoader.model",
+        text="file",
     )
     boundary_ratio: float | None = knob(
         None,
@@ -194,29 +200,34 @@ class ModelSettings(Asked):
         low=0.001,
         high=0.999,
         step=0.005,
+        usual=(0.8, 0.95),
     )
     text_encoder: str = knob(
         "",
         "File or folder of the text encoder, where the model is a single file. Not given: that of the model's folder.",
         affects="result",
         comfy="LoadWanVideoT5TextEncoder.model_name",
+        text="file",
     )
     tokenizer: str = knob(
         "",
         "Folder of the text encoder's tokenizer (UMT5's), where the encoder is a single file that has none within it.",
         affects="result",
+        text="file",
     )
     vae: str = knob(
         "",
         "File or folder of the VAE, where the model is a single file. Not given: that of the model's folder.",
         affects="clip",
         comfy="WanVideoVAELoader.model_name",
+        text="file",
     )
     image_encoder: str = knob(
         "",
         "File or folder of CLIP vision, where an image-to-video model is a single file.",
         affects="result",
         comfy="LoadWanVideoClipTextEncoder.model_name",
+        text="file",
     )
     base_precision: Literal["fp32", "bf16", "fp16", "fp16_fast"] = knob(
         "fp32",
@@ -224,6 +235,7 @@ class ModelSettings(Asked):
         "too, on GPUs that can. The VAE has vae_precision.",
         affects="result",
         comfy=f"{_LOADER}.base_precision",
+        simple=True,
     )
     quantization: Quantization = knob(
         "disabled",
@@ -231,12 +243,14 @@ class ModelSettings(Asked):
         "base_precision. disabled: as the file has them.",
         affects="result",
         comfy=f"{_LOADER}.quantization",
+        simple=True,
     )
     loras: Annotated[tuple[LoraSettings, ...], BeforeValidator(_loras)] = knob(
         (),
         "LoRA files, applied together: a file, file:strength, or a mapping with file, strength, blocks, merge and expert.",
         affects="result",
         comfy="WanVideoLoraSelect.lora",
+        simple=True,
     )
     attention_mode: Annotated[AttentionMode, BeforeValidator(_mode)] = knob(
         "sdpa",
@@ -249,6 +263,7 @@ class ModelSettings(Asked):
         "Where the model computes and its weights are: cpu, cuda, cuda:1, mps.",
         affects="cost",
         comfy=f"{_LOADER}.load_device",
+        simple=True,
     )
     offload_device: Literal["cpu", "disk"] = knob(
         "cpu",
@@ -270,6 +285,8 @@ class ModelSettings(Asked):
         step=1,
         unit="blocks",
         comfy=f"{_SWAP}.blocks_to_swap",
+        usual=(0, 40),
+        simple=True,
     )
     prefetch_blocks: int = knob(
         1,
@@ -280,6 +297,7 @@ class ModelSettings(Asked):
         step=1,
         unit="blocks",
         comfy=f"{_SWAP}.prefetch_blocks",
+        usual=(0, 4),
     )
     use_non_blocking: bool = knob(
         True,
@@ -320,6 +338,7 @@ class ModelSettings(Asked):
         high=10000,
         step=1,
         unit="GiB",
+        usual=(4, 96),
     )
     margin_gib: float = knob(
         1.0,
@@ -329,6 +348,7 @@ class ModelSettings(Asked):
         high=1000,
         step=0.5,
         unit="GiB",
+        usual=(0, 8),
     )
     vae_precision: Literal["fp32", "bf16", "fp16"] = knob(
         "fp32",
@@ -352,6 +372,7 @@ class ModelSettings(Asked):
         multiple_of=8,
         unit="pixels",
         comfy="WanVideoDecode.tile_x",
+        usual=(64, 512),
     )
     vae_tile_stride: int = knob(
         192,
@@ -363,6 +384,7 @@ class ModelSettings(Asked):
         multiple_of=8,
         unit="pixels",
         comfy="WanVideoDecode.tile_stride_x",
+        usual=(48, 448),
     )
 
     compile: Annotated[CompileSettings | None, SWITCH] = None

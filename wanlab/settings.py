@@ -49,6 +49,8 @@ class Settings(Asked):
         affects="result",
         scope="step",
         comfy="WanVideoTextEncode.positive_prompt",
+        simple=True,
+        text="area",
     )
     negative_prompt: str = knob(
         "",
@@ -56,6 +58,8 @@ class Settings(Asked):
         affects="result",
         scope="step",
         comfy="WanVideoTextEncode.negative_prompt",
+        simple=True,
+        text="area",
     )
     width: int = knob(
         64,
@@ -67,6 +71,8 @@ class Settings(Asked):
         multiple_of=16,
         unit="pixels",
         comfy="WanVideoEmptyEmbeds.width",
+        usual=(64, 1280),
+        simple=True,
     )
     height: int = knob(
         64,
@@ -78,6 +84,8 @@ class Settings(Asked):
         multiple_of=16,
         unit="pixels",
         comfy="WanVideoEmptyEmbeds.height",
+        usual=(64, 1280),
+        simple=True,
     )
     frames: int = knob(
         17,
@@ -89,6 +97,8 @@ class Settings(Asked):
         step=4,
         unit="frames",
         comfy="WanVideoEmptyEmbeds.num_frames",
+        usual=(1, 161),
+        simple=True,
     )
     steps: int = knob(
         20,
@@ -98,6 +108,8 @@ class Settings(Asked):
         high=1000,
         step=1,
         comfy="WanVideoSampler.steps",
+        usual=(1, 60),
+        simple=True,
     )
     cfg: Annotated[float | tuple[float, ...], PER_STEP] = knob(
         3.0,
@@ -111,6 +123,8 @@ class Settings(Asked):
         step=0.5,
         comfy="WanVideoSampler.cfg",
         listed=True,
+        usual=(1, 10),
+        simple=True,
     )
     shift: float = knob(
         3.0,
@@ -121,6 +135,8 @@ class Settings(Asked):
         high=1000,
         step=0.5,
         comfy="WanVideoSampler.shift",
+        usual=(1, 16),
+        simple=True,
     )
     schedule: Literal[
         "solver",
@@ -160,6 +176,7 @@ class Settings(Asked):
         "How a velocity becomes a step: UniPC (order 2), Euler, DPM++ 2M, or its stochastic form DPM++ 2M SDE.",
         affects="result",
         comfy="WanVideoSampler.scheduler",
+        simple=True,
     )
     seed: int = knob(
         0,
@@ -170,6 +187,7 @@ class Settings(Asked):
         high=2**64 - 1,
         step=1,
         comfy="WanVideoSampler.seed",
+        simple=True,
     )
     batched_cfg: bool = knob(
         False,
@@ -188,6 +206,7 @@ class Settings(Asked):
         high=10,
         step=0.1,
         listed=True,
+        usual=(0, 2),
     )
     start_step: int = knob(
         0,
@@ -198,6 +217,7 @@ class Settings(Asked):
         high=999,
         step=1,
         comfy="WanVideoSampler.start_step",
+        usual=(0, 60),
     )
     end_step: int = knob(
         0,
@@ -207,6 +227,7 @@ class Settings(Asked):
         high=1000,
         step=1,
         comfy="WanVideoSampler.end_step",
+        usual=(0, 60),
     )
     start_sigma: float | None = knob(
         None,
@@ -222,6 +243,7 @@ class Settings(Asked):
         "this clip behind the noise.",
         affects="result",
         comfy="WanVideoSampler.samples",
+        text="file",
     )
     denoise_strength: float = knob(
         1.0,
@@ -245,12 +267,15 @@ class Settings(Asked):
         "frames (4n + 1) are all kept.",
         affects="result",
         comfy="WanVideoImageToVideoEncode.start_image",
+        simple=True,
+        text="file",
     )
     end_image: str = knob(
         "",
         "The picture that the clip ends with, for image-to-video and VACE models.",
         affects="result",
         comfy="WanVideoImageToVideoEncode.end_image",
+        text="file",
     )
     noise_aug_strength: float = knob(
         0.0,
@@ -260,6 +285,7 @@ class Settings(Asked):
         high=10,
         step=0.01,
         comfy="WanVideoImageToVideoEncode.noise_aug_strength",
+        usual=(0, 1),
     )
     start_latent_strength: float = knob(
         1.0,
@@ -269,6 +295,7 @@ class Settings(Asked):
         high=10,
         step=0.05,
         comfy="WanVideoImageToVideoEncode.start_latent_strength",
+        usual=(0, 2),
     )
     end_latent_strength: float = knob(
         1.0,
@@ -278,6 +305,7 @@ class Settings(Asked):
         high=10,
         step=0.05,
         comfy="WanVideoImageToVideoEncode.end_latent_strength",
+        usual=(0, 2),
     )
     clip_embed_strength: float = knob(
         1.0,
@@ -287,6 +315,7 @@ class Settings(Asked):
         high=10,
         step=0.05,
         comfy="WanVideoClipVisionEncode.strength_1",
+        usual=(0, 2),
     )
     vace_strength: float = knob(
         1.0,
@@ -296,6 +325,7 @@ class Settings(Asked):
         high=10,
         step=0.05,
         comfy="WanVideoVACEEncode.strength",
+        usual=(0, 2),
     )
     clip: ClipSettings = ClipSettings()
 

@@ -23,6 +23,7 @@ class CacheSettings(PartSettings):
         "both are decided on the way. taylorseer: every few steps the model computes, between them it is extrapolated.",
         affects="result",
         comfy="WanVideoSampler.cache_args",
+        simple=True,
     )
     threshold: float | None = knob(
         None,
@@ -34,6 +35,7 @@ class CacheSettings(PartSettings):
         high=100,
         step=0.01,
         comfy="WanVideoTeaCache.rel_l1_thresh",
+        usual=(0, 1),
     )
     speed_up: float | None = knob(
         None,
@@ -44,6 +46,8 @@ class CacheSettings(PartSettings):
         high=20,
         step=0.1,
         unit="times",
+        usual=(1, 4),
+        simple=True,
     )
     max_skip: int | None = knob(
         None,
@@ -54,6 +58,7 @@ class CacheSettings(PartSettings):
         high=100,
         step=1,
         comfy="WanVideoMagCache.magcache_K",
+        usual=(1, 10),
     )
     interval: int = knob(
         2,
@@ -63,6 +68,7 @@ class CacheSettings(PartSettings):
         low=1,
         high=100,
         step=1,
+        usual=(1, 6),
     )
     start_percent: float = start_knob(0.1, comfy="WanVideoTeaCache.start_step")
     end_percent: float = end_knob(comfy="WanVideoTeaCache.end_step")

@@ -34,6 +34,8 @@ class ContextSettings(Group):
         step=4,
         unit="frames",
         comfy="WanVideoContextOptions.context_frames",
+        usual=(5, 161),
+        simple=True,
     )
     stride: int = knob(
         4,
@@ -46,6 +48,7 @@ class ContextSettings(Group):
         multiple_of=4,
         unit="frames",
         comfy="WanVideoContextOptions.context_stride",
+        usual=(4, 16),
     )
     overlap: int = knob(
         8,
@@ -58,6 +61,8 @@ class ContextSettings(Group):
         multiple_of=4,
         unit="frames",
         comfy="WanVideoContextOptions.context_overlap",
+        usual=(0, 40),
+        simple=True,
     )
     fuse: Literal["partition", "linear", "pyramid", "flat", "relative"] = knob(
         "partition",

@@ -27,6 +27,8 @@ class FetaSettings(PartSettings):
         high=100,
         step=0.5,
         comfy="WanVideoEnhanceAVideo.weight",
+        usual=(0, 10),
+        simple=True,
     )
 
     def acts(self, step: int, settings: Settings) -> bool:

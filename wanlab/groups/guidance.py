@@ -71,6 +71,7 @@ class NagSettings(PartSettings):
         high=100,
         step=0.5,
         comfy="WanVideoApplyNAG.nag_scale",
+        usual=(1, 20),
     )
     tau: float = knob(
         2.5,
@@ -81,6 +82,7 @@ class NagSettings(PartSettings):
         high=100,
         step=0.1,
         comfy="WanVideoApplyNAG.nag_tau",
+        usual=(0.1, 10),
     )
     alpha: float = knob(
         0.25,
@@ -105,6 +107,7 @@ class CfgZeroSettings(Group):
         low=0,
         high=100,
         step=1,
+        usual=(0, 5),
     )
 
     def zero(self, step: int, settings: Settings) -> bool:
@@ -142,6 +145,7 @@ class ApgSettings(PartSettings):
         low=0.01,
         high=100000,
         step=1,
+        usual=(1, 100),
     )
     momentum: float = knob(
         0.0,
@@ -151,6 +155,7 @@ class ApgSettings(PartSettings):
         low=-0.99,
         high=0.99,
         step=0.05,
+        usual=(-0.95, 0.95),
     )
 
     def acts(self, step: int, settings: Settings) -> bool:

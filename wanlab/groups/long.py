@@ -26,6 +26,7 @@ class RiflexSettings(Group):
         high=64,
         step=1,
         comfy="WanVideoSampler.riflex_freq_index",
+        usual=(1, 22),
     )
 
     def check(self, head_dim: int) -> None:
@@ -54,6 +55,7 @@ class LoopSettings(PartSettings):
         step=1,
         unit="latent frames",
         comfy="WanVideoLoopArgs.shift_skip",
+        usual=(1, 20),
     )
     start_percent: float = start_knob(comfy="WanVideoLoopArgs.start_percent")
     end_percent: float = end_knob(comfy="WanVideoLoopArgs.end_percent")
