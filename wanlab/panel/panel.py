@@ -164,6 +164,7 @@ class Panel:
             "remove": lambda: self.queue.remove(int(message["number"])),
             "move": lambda: self.queue.move(int(message["number"]), int(message["places"])),
             "reset": lambda: self._set(self._defaults, self._benches.own.settings),
+            "preset": lambda: self._preset(message["changes"]),
             "undo": self._undo,
             "open": lambda: self._open(controls.from_clip(Path(str(message["path"])).expanduser())),
             "text": lambda: self._open(controls.from_json(str(message["text"]))),
@@ -193,6 +194,12 @@ class Panel:
         with self._lock:
             self._before = self._draft.settings, self._draft.model
             self._draft.replace(settings, model)
+        self._tell_all()
+
+    def _preset(self, changes: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._before = self._draft.settings, self._draft.model
+            self._draft.change(changes)
         self._tell_all()
 
     def _undo(self) -> None:

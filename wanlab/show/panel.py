@@ -10,7 +10,7 @@ from wanlab.show.page import Face, Page, Row, build_page, esc, table_html
 from wanlab.show.player import PLAYER
 from wanlab.show.stills import as_data_url
 
-_OWN = ("form", "plandraw", "costs", "presets", "runs", "panel")
+_OWN = ("form", "plandraw", "costs", "runs", "tools", "panel")
 PANEL = Face("Panel", (*PLAYER.scripts, *_OWN), ("form", "panel"))
 
 

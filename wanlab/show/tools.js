@@ -1,0 +1,127 @@
+/* What stands around the form: Run and Stop, presets, settings from a file, reset, and the settings as code to copy. */
+
+function pushed(text, name, action, className = "text") {
+  const button = make("button", { type: "button", className, textContent: text, title: name, ariaLabel: name });
+  button.addEventListener("click", action);
+  return button;
+}
+
+/* Run, Stop, Stop all. The kernel's own buttons do the work; these click them. */
+class Actions {
+  constructor(parent, send) {
+    this.run = pushed("Run", "Run: add a run of these settings to the queue", () => send({ do: "run" }), "main");
+    this.stop = pushed("Stop", "Stop: end the present run after this step", () => send({ do: "stop" }), "framed");
+    this.stopAll = pushed("Stop all", "Stop all: end the present run and empty the queue", () => send({ do: "stop_all" }), "framed");
+    parent.append(this.run, this.stop, this.stopAll);
+    this.show({ running: null, waiting: [] });
+  }
+
+  allow(right) {
+    this.run.disabled = !right;
+    this.run.title = right ? "Run: add a run of these settings to the queue" : "Put right what is marked, then run";
+  }
+
+  show({ running, waiting }) {
+    this.stop.disabled = !running;
+    this.stopAll.hidden = !waiting.length;
+  }
+}
+
+/* Presets with what they change, settings from a clip's file, and back to how the lab has them. */
+class Tools {
+  constructor(parent, presets, { send, take }) {
+    Object.assign(this, { presets, send, take });
+    this.menu = make("details", { className: "menu" }, make("summary", { textContent: "Presets" }), this.list(presets));
+    this.file = make("details", { className: "menu" }, make("summary", { textContent: "From a clip" }), this.reading());
+    this.undo = pushed("Undo", "Undo the last reset, preset or file", () => send({ do: "undo" }));
+    parent.append(this.menu, this.file, pushed("Reset all", "Reset all settings to those of the lab", () => send({ do: "reset" })), this.undo);
+    for (const menu of [this.menu, this.file]) {
+      menu.addEventListener("keydown", (event) => {
+        if (event.key !== "Escape" || !menu.open) return;
+        event.stopPropagation();
+        menu.open = false;
+        menu.querySelector("summary").focus();
+      });
+      menu.addEventListener("focusout", (event) => menu.contains(event.relatedTarget) || event.relatedTarget === null || (menu.open = false));
+    }
+  }
+
+  list(presets) {
+    const groups = Map.groupBy ? Map.groupBy(presets, (one) => one.group) : new Map([["", presets]]);
+    const sheet = make("div", { className: "sheet" });
+    for (const [group, members] of groups) {
+      sheet.append(make("h5", { textContent: group }), ...members.map((preset) => this.preset(preset)));
+    }
+    return sheet;
+  }
+
+  preset({ title, help, changes }) {
+    const told = Object.entries(changes).map(([name, value]) => `${name} ${value !== null && typeof value === "object" ? JSON.stringify(value) : value}`);
+    const button = make("button", { type: "button", className: "preset", ariaLabel: `Preset ${title}` });
+    button.append(make("b", { textContent: title }), make("span", { textContent: help }), make("small", { textContent: told.join(", ") }));
+    button.addEventListener("click", () => {
+      this.send({ do: "preset", changes });
+      this.menu.open = false;
+      this.menu.querySelector("summary").focus();
+    });
+    return button;
+  }
+
+  reading() {
+    const path = make("input", { type: "text", placeholder: "my_lab/runs/…/clip.mp4", ariaLabel: "Path of a clip, on the kernel's machine" });
+    const open = () => path.value.trim() && this.send({ do: "open", path: path.value.trim() });
+    path.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter") open();
+    });
+    const file = make("input", { type: "file", accept: ".json,application/json", ariaLabel: "JSON file of settings, on this computer" });
+    file.addEventListener("change", async () => {
+      if (!file.files.length) return;
+      this.send({ do: "text", text: await file.files[0].text() });
+      file.value = "";
+    });
+    const note = make("p", { className: "note", textContent: "Every clip that wanlab writes carries its settings: mp4, webm, gif, webp, png." });
+    const row = make("div", { className: "bar" }, path, pushed("Open", "Open the settings of this clip", open, "framed"));
+    return make("div", { className: "sheet" }, note, make("label", {}, "Path on the kernel's machine"), row, make("label", {}, "or a JSON file from this computer"), file);
+  }
+}
+
+/* Text to copy, where there is a clipboard and where there is none. */
+class Code {
+  constructor(parent) {
+    this.parent = parent;
+    this.fields = {};
+    parent.append(make("h4", { textContent: "As code" }), this.field("python", "Python", 3));
+    const folded = make("details", {}, make("summary", { textContent: "All settings as JSON" }), this.field("json", "JSON", 8));
+    parent.append(folded);
+  }
+
+  field(name, title, rows) {
+    const area = make("textarea", { readOnly: true, rows, spellcheck: false, ariaLabel: `Settings as ${title}` });
+    area.addEventListener("keydown", (event) => event.stopPropagation());
+    const told = make("span", { className: "note" });
+    told.setAttribute("role", "status");
+    this.fields[name] = area;
+    const copy = pushed("Copy", `Copy the settings as ${title}`, () => this.copy(area, told), "framed");
+    return make("div", { className: "copying" }, area, make("div", { className: "bar" }, copy, told));
+  }
+
+  show(code) {
+    for (const [name, area] of Object.entries(this.fields)) area.value = code[name];
+    this.fields.python.rows = Math.min(12, Math.max(2, code.python.split("\n").length));
+  }
+
+  /* On plain http there is no clipboard: then the text is selected, and the browser's own copying does it. */
+  async copy(area, told) {
+    let copied = false;
+    try {
+      await navigator.clipboard.writeText(area.value);
+      copied = true;
+    } catch {
+      area.select();
+      copied = document.execCommand("copy");
+    }
+    told.textContent = copied ? "copied" : "selected: press Ctrl+C";
+    setTimeout(() => (told.textContent = ""), 3000);
+  }
+}
