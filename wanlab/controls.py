@@ -141,7 +141,7 @@ def _control(one: Placed, part: Part, values: Mapping[str, Any]) -> dict[str, An
     if switch:
         members = [other for other in placed()[part] if other.switch == name]
         control |= {"help": _about(OWNERS[one.of], name), "simple": any(member.setting.simple for member in members)}
-    return {**control, "of": one.of, "switch": one.switch, "part": part.title, "notebook": part.notebook}
+    return {**control, "of": one.of, "group": switch, "switch": one.switch, "part": part.title, "notebook": part.notebook}
 
 
 def _described(setting: Setting, default: Any) -> dict[str, Any]:
