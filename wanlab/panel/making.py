@@ -20,10 +20,12 @@ _ENDED = 6  # jobs that ended are listed, no more
 
 
 class Maker:
-    """The queue of a panel and the runs that came of it. `say` tells the browser, `failed` hears of errors."""
+    """The queue of a panel and the runs that came of it. `say` tells the browser, `failed` hears of errors, `ended` of the end of each."""
 
-    def __init__(self, benches: Benches, say: Say, failed: Callable[[Exception], None]) -> None:
-        self._benches, self._say, self._failed = benches, say, failed
+    def __init__(
+        self, benches: Benches, say: Say, failed: Callable[[Exception], None], ended: Callable[[], None]
+    ) -> None:
+        self._benches, self._say, self._failed, self._over = benches, say, failed, ended
         self.runs: list[Run] = []
         self.ended: list[Job] = []
         self.queue = Queue(self._work, self.tell)
@@ -54,6 +56,7 @@ class Maker:
         self._say(running=None)
         if job.status == "done":
             self._say(clip=clip_told(job))
+        self._over()
 
     def _make(self, job: Job) -> None:
         """Wait for the model if a cell has it, then make the run."""

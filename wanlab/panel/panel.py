@@ -43,7 +43,7 @@ class Panel:
         self._lock = threading.RLock()
         self._draft = Draft(defaults, bench.settings, bench.kept, bench.checkpoint.group_defaults)
         self._objections: dict[str, str] = {}
-        self._number, self._before = 0, (defaults, bench.settings)
+        self._number, self._seen, self._before = 0, 0, (defaults, bench.settings)
         self._planned: PlannedRun | None = None
         self.run_button = ipywidgets.Button(description="Run", button_style="primary", tooltip="Add a run to the queue")
         self.stop_button = ipywidgets.Button(description="Stop", disabled=True, tooltip="Stop between two steps")
@@ -51,7 +51,7 @@ class Panel:
         self.stop_button.on_click(lambda _: self._guarded(self.queue.stop))
         form = controls.form(form_values(defaults, bench.checkpoint.group_defaults), form_values(bench.settings))
         self._face = PanelFace({"form": form}, self._heard, self._page)
-        self._maker = Maker(self._benches, self._say, self._object)
+        self._maker = Maker(self._benches, self._say, self._object, self._replan)
         self._plans = Newest(self._plan_now, self._face.renew)
         self._say(running=None, clip=None)
         self._tell_all()
@@ -163,12 +163,11 @@ class Panel:
             "stop_all": self.queue.stop_all,
             "remove": lambda: self.queue.remove(int(message["number"])),
             "move": lambda: self.queue.move(int(message["number"]), int(message["places"])),
-            "reset": lambda: self._set(self._defaults, self._benches.own.settings),
-            "preset": lambda: self._preset(message["changes"]),
             "undo": self._undo,
             "open": lambda: self._open(controls.from_clip(Path(str(message["path"])).expanduser())),
             "text": lambda: self._open(controls.from_json(str(message["text"]))),
             "compare": self._compare,
+            "calibrate": lambda: self._plans.ask(True),
         }
         action = actions.get(str(message.get("do")))
         if action is not None:
@@ -185,22 +184,23 @@ class Panel:
         """Take what was changed in a view; tell the others, and the view itself what came of it elsewhere."""
         changes = dict(message["changes"])
         with self._lock:
+            if len(changes) > 1:  # a preset, or back to the defaults
+                self._remember()
             other = self._draft.change(changes)
         self._face.say(by=message.get("by"), mine=[*other], values={**changes, **other})
-        self._changed(message.get("n"))
+        self._changed(int(message.get("n", 0)))
 
     def _set(self, settings: Settings, model: ModelSettings) -> None:
         """Take these instead, so that it can be undone."""
         with self._lock:
-            self._before = self._draft.settings, self._draft.model
+            self._remember()
             self._draft.replace(settings, model)
         self._tell_all()
 
-    def _preset(self, changes: Mapping[str, Any]) -> None:
-        with self._lock:
-            self._before = self._draft.settings, self._draft.model
-            self._draft.change(changes)
-        self._tell_all()
+    def _remember(self) -> None:
+        """Keep the settings as they are, to come back to."""
+        self._before = self._draft.settings, self._draft.model
+        self._say(undo=True)
 
     def _undo(self) -> None:
         self._set(*self._before)
@@ -255,21 +255,28 @@ class Panel:
         self._say(values=self._draft.values)
         self._changed()
 
-    def _changed(self, seen: int | None = None) -> None:
+    def _changed(self, seen: int = 0) -> None:
         """The settings are other ones: tell of their code, and ask for their plan. `seen` is the view's own count."""
         self._objections = {}
-        self._number += 1
+        self._number, self._seen = self._number + 1, seen or self._seen
         self._say(code={"python": self.code, "json": controls.as_json(self.settings, self.model)}, problems=self.problems)
-        self._plans.ask((self._number, seen))
+        self._plans.ask(False)
 
-    def _plan_now(self, question: tuple[int, int | None]) -> None:
-        """Plan the settings as they are: first the steps, which is quick, then bytes and seconds."""
-        number, seen = question
+    def _replan(self) -> None:
+        """Plan the same settings once more: there are other steps in the store now."""
+        self._plans.ask(False)
+
+    def _plan_now(self, measure: bool) -> None:
+        """Plan the settings as they are: first the steps, which is quick, then bytes and seconds. Measure before, if asked."""
         with self._lock:
+            number, seen = self._number, self._seen
             settings, model = self._draft.settings, self._draft.model
         try:
             bench, timeline = self._benches.of(model), Timeline(settings)
             check_run(bench, timeline)
+            if measure:
+                with bench.model.turn.taken():
+                    bench.calibrate(settings)
             planned = bench.outlined(timeline)
             self._say(plan={"number": number, "seen": seen, **plan_told(planned)})
             if self._plans.superseded:

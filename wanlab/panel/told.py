@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from wanlab.cost.estimate import Estimate
@@ -57,22 +57,23 @@ def cost_told(estimate: Estimate) -> dict[str, Any]:
         "seconds": dict(estimate.seconds),
         "total": estimate.total_seconds,
         "notes": list(estimate.notes),
+        "calibrated": estimate.calibrated,
     }
 
 
 def measured_told(facts: Mapping[str, Any], planned: Mapping[str, float]) -> list[list[Any]]:
     """Rows of what a run took beside what was planned for it: name, unit, planned, measured; None is unknown."""
-    memory = facts.get("peak_vram_gib", facts.get("peak_rss_gib"))
+    on_gpu = "peak_vram_gib" in facts
+    memory = facts["peak_vram_gib"] if on_gpu else facts.get("peak_rss_gib")
     seconds = facts["seconds"]
-    rows = [
+    return [
         ["model calls", "", planned.get("calls"), facts["model_calls"]],
         ["steps reused", "", planned.get("reused"), facts["steps_reused"]],
         ["denoising", "s", planned.get("denoise"), seconds.get("denoise")],
         ["decoding", "s", planned.get("decode"), seconds.get("decode")],
         ["in all", "s", planned.get("seconds"), seconds.get("total")],
-        ["GPU memory" if "peak_vram_gib" in facts else "memory of the process", "GiB", planned.get("gib"), memory],
+        ["GPU memory" if on_gpu else "memory (measured: of Python and all)", "GiB", planned.get("gib"), memory],
     ]
-    return rows
 
 
 def planned_numbers(run: PlannedRun) -> dict[str, float]:
@@ -87,8 +88,3 @@ def planned_numbers(run: PlannedRun) -> dict[str, float]:
 def shortened(text: str, most: int = 80) -> str:
     """A text of at most so many letters."""
     return text if len(text) <= most else f"{text[: most - 1]}\u2026"
-
-
-def rows_told(changes: Mapping[str, Any]) -> list[tuple[str, Sequence[str]]]:
-    """Settings as rows of a table."""
-    return [(name, [str(value)]) for name, value in changes.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from wanlab.latents import Preview
 from wanlab.panel.queue import Job
 from wanlab.plans import PlannedRun
 from wanlab.run import Now
-from wanlab.show.stills import spread
+from wanlab.show.stills import Stills, spread
 
 # A preview is small and quick, so that it takes no part of the run's time: frames, pixels of the longer side, a second.
 _FRAMES, _SIDE, _EVERY = 33, 320, 0.1
@@ -41,29 +40,27 @@ class Watch:
 
     def heard(self, now: Now) -> None:
         """Tell of a stage that begins, or of a step that was made."""
+        preview = None
         if now.step is not None:
             self._count(now.step)
-            self._step = self._seen(now.step) or self._step
-        self.say(now.stage)
-
-    def say(self, stage: str) -> None:
-        """Tell where the run is."""
+            preview = self._pictures(now.step)
         self._tell(
             {
                 "number": self._job.number,
-                "stage": stage,
+                "stage": now.stage,
                 "done": self._done,
                 "of": len(self._planned.reused),
                 "step_seconds": self.step_seconds,
                 "left": self._left(),
                 "stopping": self._job.stopping.is_set(),
                 **self._step,
+                **({} if preview is None else {"preview": preview}),
             }
         )
 
     def _count(self, step: Step) -> None:
         self._done = step.index + 1
-        self._step = {**self._step, "sigma": step.sigma, "reused": step.reused}
+        self._step |= {"sigma": step.sigma, "reused": step.reused}
         if not step.reused:
             self._seconds += step.seconds
             self._passes += step.calls
@@ -75,15 +72,13 @@ class Watch:
         ahead = sum(self._planned.passes[self._done :])
         return self._seconds / self._passes * ahead + self._job.planned.get("decode", 0.0)
 
-    def _seen(self, step: Step) -> dict[str, Any]:
+    def _pictures(self, step: Step) -> dict[str, Any] | None:
         """A preview, unless the last one was a moment ago; of the last step always."""
         now = time.perf_counter()
         if self._preview is None or (now - self._previewed < _EVERY and self._done < len(self._planned.reused)):
-            return {}
-        frames = self._preview(step.clean)
-        self._previewed = now
-        rate = self._planned.timeline.settings.clip.frame_rate
-        return {"sigma": step.sigma, "reused": step.reused, "seen": step.index, **_stills(frames, rate)}
+            return None
+        self._previewed, self._step["seen"] = now, step.index
+        return _stills(self._preview(step.clean), self._planned.timeline.settings.clip.frame_rate)
 
 
 def _stills(frames: np.ndarray, rate: float) -> dict[str, Any]:
@@ -96,12 +91,5 @@ def _stills(frames: np.ndarray, rate: float) -> dict[str, Any]:
         written = io.BytesIO()
         picture.save(written, "JPEG", quality=_QUALITY)
         pieces.append(written.getvalue())
-    return {
-        "preview": {
-            "sizes": [len(piece) for piece in pieces],
-            "stills": base64.b64encode(b"".join(pieces)).decode(),
-            "width": picture.width,
-            "height": picture.height,
-            "rate": rate * len(kept) / len(frames),
-        }
-    }
+    size = {"width": picture.width, "height": picture.height, "rate": rate * len(kept) / len(frames)}
+    return {**Stills(tuple(pieces)).packed(), **size}

@@ -11,9 +11,9 @@ function duration(seconds) {
 }
 
 class Costs {
-  /* `take` is called with the changes that somebody clicks. */
-  constructor(parent, take) {
-    this.take = take;
+  /* `take` is called with the change that somebody clicks, `calibrate`, where there is a kernel, to measure this machine. */
+  constructor(parent, { take, calibrate }) {
+    Object.assign(this, { take, calibrate });
     this.verdict = make("p", { className: "verdict" });
     this.changes = make("p", { className: "changes" });
     this.bars = make("div", { className: "bars", role: "list" });
@@ -35,6 +35,13 @@ class Costs {
     const parts = Object.entries(cost.seconds).map(([stage, seconds]) => `${stage} ${duration(seconds)}`);
     this.seconds.replaceChildren(make("b", { textContent: `about ${duration(cost.total)}` }), ` ${parts.join(" · ")}`);
     this.notes.textContent = cost.notes.join(" ");
+    if (!this.calibrate || cost.calibrated) return;
+    const measure = make("button", { type: "button", className: "text", textContent: "Measure", title: "Measure one block on this machine: about a second" });
+    measure.addEventListener("click", () => {
+      measure.disabled = true;
+      this.calibrate();
+    });
+    this.notes.append(" ", measure);
   }
 
   offer(cost) {

@@ -8,18 +8,15 @@ const PANEL = `
   <div class="panel" data-part="card">
     <header>
       <h3>Control panel</h3>
-      <span class="modes" role="group" aria-label="How much is shown" data-part="views">
-        <button type="button" data-view="simple">Simple</button><button type="button" data-view="expert">Expert</button>
-      </span>
-      <span class="tools" data-part="tools"></span>
+      <span class="around" data-part="tools"></span>
     </header>
-    <p class="problem" role="alert" data-part="problem"></p>
+    <p class="alarm" role="alert" data-part="problem"></p>
     <p class="note" role="status" data-part="notice"></p>
-    <div class="columns">
+    <div class="halves">
       <section class="asking" aria-label="Settings" data-part="form"></section>
       <div class="answers">
         <section class="making" aria-label="Runs" data-part="making">
-          <div class="bar" data-part="actions"></div>
+          <div class="actions" data-part="actions"></div>
         </section>
         <section class="planning" aria-label="Plan" data-part="plan"><h4>Plan</h4></section>
         <section class="ending" aria-label="Last clip" data-part="ending"></section>
@@ -55,33 +52,24 @@ class Panel {
     this.send = send;
     this.progress = new Progress(part.making);
     this.drawing = new PlanDrawing(part.plan);
-    this.costs = new Costs(part.plan, (change) => this.change(change, true));
+    this.costs = new Costs(part.plan, { take: (change) => this.form?.apply(change), calibrate: send && (() => send({ do: "calibrate" })) });
     this.last = new LastClip(part.ending, send);
     this.code = new Code(part.code);
     if (!live) return this.leave();
     this.queue = new QueueList(part.making, send);
     this.form = new Form(part.form, content.form, (changes) => this.change(changes));
-    this.tools = new Tools(part.tools, content.form.presets, { send, take: (changes) => this.change(changes, true) });
+    this.tools = new Tools(part.tools, send);
     this.actions = new Actions(part.actions, send);
-    for (const button of part.views.children) button.addEventListener("click", () => this.show(button.dataset.view));
-    this.show("simple");
   }
 
   /* A panel that was left: no controls, but the settings that differ. */
   leave() {
     const { part, content } = this;
-    part.views.remove();
     part.tools.append("as it was left; run the cell again to use it");
     part.making.remove();
     const rows = content.rows.map(([name, value]) => make("tr", {}, make("th", { textContent: name }), make("td", { textContent: value })));
     const empty = make("p", { className: "note", textContent: "All settings are as the lab has them." });
     part.form.append(make("h4", { textContent: "Settings that differ" }), rows.length ? make("table", {}, make("tbody", {}, ...rows)) : empty);
-  }
-
-  show(view) {
-    this.form.view(view);
-    for (const button of this.part.views.children) button.ariaPressed = button.dataset.view === view;
-    this.root.dataset.view = view;
   }
 
   /* ---- what is said to the kernel */
@@ -94,10 +82,7 @@ class Panel {
     }, 8000);
   }
 
-  /* Somebody changed these; `shown` if the form does not know yet. */
-  change(changes, shown = false) {
-    if (!this.send) return;
-    if (shown) this.form.set(changes);
+  change(changes) {
     this.#sent += 1;
     this.asked = performance.now();
     this.part.plan.dataset.late = "1";
@@ -161,6 +146,10 @@ class Panel {
 
   hear_notice(notice) {
     this.part.notice.textContent = notice;
+  }
+
+  hear_undo(can) {
+    this.tools?.allow(can);
   }
 
   hear_queue(queue) {

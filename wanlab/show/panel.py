@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from wanlab.show import form
 from wanlab.show.page import Face, Page, Row, build_page, esc, table_html
 from wanlab.show.player import PLAYER
 from wanlab.show.stills import as_data_url
 
-_OWN = ("form", "plandraw", "costs", "runs", "tools", "panel")
-PANEL = Face("Panel", (*PLAYER.scripts, *_OWN), ("form", "panel"))
+_SCRIPTS = (*PLAYER.scripts, *form.SCRIPTS, "plandraw", "costs", "runs", "tools", "panel")
+PANEL = Face("Panel", tuple(dict.fromkeys(_SCRIPTS)), (*form.STYLES, "panel"))
 
 
 def panel_page(

@@ -5,7 +5,7 @@
  */
 
 const SVG = "http://www.w3.org/2000/svg";
-const PLAN = { left: 74, right: 8, curve: 104, row: 22, box: 16, gap: 8, axis: 30 };
+const PLAN = { left: 98, right: 8, curve: 104, row: 22, box: 16, gap: 8, axis: 30 };
 const SHADES = 4; // weights of windows are drawn in so many steps, so that a long clip needs few shapes
 
 function shape(tag, attributes, text) {
@@ -96,8 +96,7 @@ class PlanDrawing {
       this.put("line", { x1: PLAN.left, x2: this.width - PLAN.right, y1: y(sigma), y2: y(sigma), class: "grid" });
       this.put("text", { x: PLAN.left - 8, y: y(sigma) + 4, class: "name" }, sigma ? String(sigma) : "0");
     }
-    const name = this.put("text", { x: 10, y: y(0.5), class: "name turned", transform: `rotate(-90 10 ${y(0.5)})` }, "noise (sigma)");
-    name.setAttribute("text-anchor", "middle");
+    this.put("text", { x: 12, y: y(0.5), class: "turned", transform: `rotate(-90 12 ${y(0.5)})` }, "noise (sigma)");
     const line = (sigmas, first) => sigmas.map((sigma, index) => `${this.x(index - first)},${y(sigma)}`).join(" ");
     if (plan.levels.length > plan.sigmas.length) this.put("polyline", { points: line(plan.levels, plan.first), class: "left-out" });
     this.put("polyline", { points: line(plan.sigmas, 0), class: "line" });
@@ -143,8 +142,7 @@ class PlanDrawing {
     this.put("rect", { x: PLAN.left, y: top, width: this.width - PLAN.left - PLAN.right, height, class: "field" });
     [0, frames - 1].forEach((frame) => this.label(top + (frame + 0.5) * cell, String(frame)));
     const y = top + height / 2;
-    const name = this.put("text", { x: 10, y, class: "name turned", transform: `rotate(-90 10 ${y})` }, "latent frame");
-    name.setAttribute("text-anchor", "middle");
+    this.put("text", { x: 12, y, class: "turned", transform: `rotate(-90 12 ${y})` }, "latent frame");
     step.forEach((kind, index) => {
       const found = kinds[kind];
       const wide = (this.column * 0.92) / found.length;

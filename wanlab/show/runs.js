@@ -67,11 +67,9 @@ class Progress {
     Object.assign(this.bar, { value: running.done, max: running.of || 1 });
     this.box.dataset.step = running.done;
     this.text.replaceChildren(...this.told(running).map((text) => make("span", { textContent: text })));
-    if (running.preview && running.seen !== this.seen) this.preview.show(running.preview);
-    if (!running.preview) this.preview.show(null);
-    this.seen = running.preview ? running.seen : undefined;
-    if (running.preview) this.box.dataset.seen = running.seen;
-    else delete this.box.dataset.seen;
+    if (running.preview || running.number !== this.number) this.preview.show(running.preview);
+    this.number = running.number;
+    this.box.dataset.seen = running.seen ?? "";
   }
 
   told({ stage, done, of, sigma, step_seconds: step, left, stopping, reused }) {
@@ -96,8 +94,8 @@ class QueueList {
 
   show({ running, waiting, ended }) {
     this.list.replaceChildren(
-      ...waiting.map((job, place) => this.row(job, `waiting, ${place + 1} of ${waiting.length}`, this.ways(job, place, waiting.length))).reverse(),
       ...(running ? [this.row(running, "running", [])] : []),
+      ...waiting.map((job, place) => this.row(job, `waiting, ${place + 1} of ${waiting.length}`, this.ways(job, place, waiting.length))),
       ...ended.map((job) => this.row(job, this.outcome(job), [])),
     );
     this.list.hidden = !this.list.children.length;
@@ -123,8 +121,8 @@ class QueueList {
       return button;
     };
     return [
-      way("↓", "Sooner", { do: "move", number, places: -1 }, place === 0),
-      way("↑", "Later", { do: "move", number, places: 1 }, place === count - 1),
+      way("↑", "Sooner", { do: "move", number, places: -1 }, place === 0),
+      way("↓", "Later", { do: "move", number, places: 1 }, place === count - 1),
       way("✕", "Remove from the queue", { do: "remove", number }),
     ];
   }

@@ -1,4 +1,4 @@
-/* What stands around the form: Run and Stop, presets, settings from a file, reset, and the settings as code to copy. */
+/* What stands around the form: Run and Stop, settings from a file, a way back, and the settings as code to copy. */
 
 function pushed(text, name, action, className = "text") {
   const button = make("button", { type: "button", className, textContent: text, title: name, ariaLabel: name });
@@ -27,49 +27,37 @@ class Actions {
   }
 }
 
-/* Presets with what they change, settings from a clip's file, and back to how the lab has them. */
+/* Settings from a clip's file, and a way back from it. */
 class Tools {
-  constructor(parent, presets, { send, take }) {
-    Object.assign(this, { presets, send, take });
-    this.menu = make("details", { className: "menu" }, make("summary", { textContent: "Presets" }), this.list(presets));
+  constructor(parent, send) {
+    this.send = send;
     this.file = make("details", { className: "menu" }, make("summary", { textContent: "From a clip" }), this.reading());
-    this.undo = pushed("Undo", "Undo the last reset, preset or file", () => send({ do: "undo" }));
-    parent.append(this.menu, this.file, pushed("Reset all", "Reset all settings to those of the lab", () => send({ do: "reset" })), this.undo);
-    for (const menu of [this.menu, this.file]) {
-      menu.addEventListener("keydown", (event) => {
-        if (event.key !== "Escape" || !menu.open) return;
-        event.stopPropagation();
-        menu.open = false;
-        menu.querySelector("summary").focus();
-      });
-      menu.addEventListener("focusout", (event) => menu.contains(event.relatedTarget) || event.relatedTarget === null || (menu.open = false));
-    }
-  }
-
-  list(presets) {
-    const groups = Map.groupBy ? Map.groupBy(presets, (one) => one.group) : new Map([["", presets]]);
-    const sheet = make("div", { className: "sheet" });
-    for (const [group, members] of groups) {
-      sheet.append(make("h5", { textContent: group }), ...members.map((preset) => this.preset(preset)));
-    }
-    return sheet;
-  }
-
-  preset({ title, help, changes }) {
-    const told = Object.entries(changes).map(([name, value]) => `${name} ${value !== null && typeof value === "object" ? JSON.stringify(value) : value}`);
-    const button = make("button", { type: "button", className: "preset", ariaLabel: `Preset ${title}` });
-    button.append(make("b", { textContent: title }), make("span", { textContent: help }), make("small", { textContent: told.join(", ") }));
-    button.addEventListener("click", () => {
-      this.send({ do: "preset", changes });
-      this.menu.open = false;
-      this.menu.querySelector("summary").focus();
+    this.undo = pushed("Undo", "Undo the last preset, reset or file", () => send({ do: "undo" }));
+    this.undo.hidden = true;
+    parent.append(this.undo, this.file);
+    this.file.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !this.file.open) return;
+      event.stopPropagation();
+      this.close();
     });
-    return button;
+  }
+
+  allow(can) {
+    this.undo.hidden = !can;
+  }
+
+  close() {
+    this.file.open = false;
+    this.file.querySelector("summary").focus();
   }
 
   reading() {
     const path = make("input", { type: "text", placeholder: "my_lab/runs/…/clip.mp4", ariaLabel: "Path of a clip, on the kernel's machine" });
-    const open = () => path.value.trim() && this.send({ do: "open", path: path.value.trim() });
+    const open = () => {
+      if (!path.value.trim()) return;
+      this.send({ do: "open", path: path.value.trim() });
+      this.close();
+    };
     path.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key === "Enter") open();
@@ -79,9 +67,10 @@ class Tools {
       if (!file.files.length) return;
       this.send({ do: "text", text: await file.files[0].text() });
       file.value = "";
+      this.close();
     });
     const note = make("p", { className: "note", textContent: "Every clip that wanlab writes carries its settings: mp4, webm, gif, webp, png." });
-    const row = make("div", { className: "bar" }, path, pushed("Open", "Open the settings of this clip", open, "framed"));
+    const row = make("div", { className: "actions" }, path, pushed("Open", "Open the settings of this clip", open, "framed"));
     return make("div", { className: "sheet" }, note, make("label", {}, "Path on the kernel's machine"), row, make("label", {}, "or a JSON file from this computer"), file);
   }
 }
@@ -103,7 +92,7 @@ class Code {
     told.setAttribute("role", "status");
     this.fields[name] = area;
     const copy = pushed("Copy", `Copy the settings as ${title}`, () => this.copy(area, told), "framed");
-    return make("div", { className: "copying" }, area, make("div", { className: "bar" }, copy, told));
+    return make("div", { className: "copying" }, area, make("div", { className: "actions" }, copy, told));
   }
 
   show(code) {
