@@ -156,6 +156,11 @@ class Bench:
         return request_of(self.checkpoint, self._sized(settings), run)
 
     @property
+    def device_is_here(self) -> bool:
+        """Whether this machine has the device on which the model is to compute."""
+        return torch.device(self.settings.load_device).type != "cuda" or torch.cuda.is_available()
+
+    @property
     def preview_file(self) -> Path:
         """Where the linear map from latents to pixels is kept that was fitted for this VAE."""
         return self.folder / "previews" / f"{self.checkpoint.vae_fingerprint}.safetensors"

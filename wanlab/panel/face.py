@@ -23,7 +23,6 @@ class PanelFace(LiveFace):
         self, content: Mapping[str, Any], heard: Callable[[dict[str, Any]], None], page: Callable[[str], Page]
     ) -> None:
         self._told, self._make_page = heard, page
-        self._places: list[Any] = []  # where the page stands in the notebook, to keep it true
         self._saying = threading.Lock()
         self.state: dict[str, Any] = {}
         super().__init__(PANEL, content)
@@ -49,18 +48,3 @@ class PanelFace(LiveFace):
     def page(self) -> Page:
         """The panel as it is now, to look at."""
         return self._make_page(self.key)
-
-    def renew(self) -> None:
-        """Put the panel as it is now into the pages that stand in the notebook."""
-        if self._places:
-            page = self.page()
-            for place in self._places:
-                place.update(page)
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(super(LiveFace, self)._repr_mimebundle_(), raw=True)
-        place = display(self.page(), display_id=True)
-        if place is not None:  # no notebook
-            self._places.append(place)

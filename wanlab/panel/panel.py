@@ -52,7 +52,7 @@ class Panel:
         form = controls.form(form_values(defaults, bench.checkpoint.group_defaults), form_values(bench.settings))
         self._face = PanelFace({"form": form}, self._heard, self._page)
         self._maker = Maker(self._benches, self._say, self._object, self._replan)
-        self._plans = Newest(self._plan_now, self._face.renew)
+        self._plans = Newest(self._plan_now, self._face.keep)
         self._say(running=None, clip=None)
         self._tell_all()
 
@@ -224,7 +224,7 @@ class Panel:
         if model == self._benches.own.settings:
             check_run(self._benches.own, Timeline(settings))
         self._tell_problems()
-        self.queue.add(settings, model, self._label())
+        self.queue.add(settings, model, self._label(), self._number)
 
     def _compare(self) -> None:
         two = [run for run in self.runs if run.status == "done"][-2:]
@@ -283,7 +283,7 @@ class Panel:
                 return
             self._planned = bench.costed(planned)
             if self._planned.estimate is not None:
-                self._say(cost={"number": number, **cost_told(self._planned.estimate)})
+                self._say(cost={"number": number, "here": bench.device_is_here, **cost_told(self._planned.estimate)})
         except Exception as error:  # in a thread nobody else would see it
             if not self._plans.superseded:
                 self._object(error)

@@ -21,13 +21,14 @@ Status = Literal["waiting", "running", "done", "stopped", "failed"]
 class Job:
     """What somebody asked for: settings, how the model is to be loaded, and what has become of it.
 
-    `run` is the Run once it has begun, `problem` why it failed.
+    `plan` is the number of the plan that was shown for it, `run` is the Run once it has begun, `problem` why it failed.
     """
 
     number: int
     settings: Settings
     model: ModelSettings
     label: str = ""
+    plan: int = 0
     status: Status = "waiting"
     run: Any = None
     problem: str = ""
@@ -60,11 +61,11 @@ class Queue:
         with self._idle:
             return len(self._waiting) + (self.running is not None)
 
-    def add(self, settings: Settings, model: ModelSettings, label: str = "") -> Job:
+    def add(self, settings: Settings, model: ModelSettings, label: str = "", plan: int = 0) -> Job:
         """Put a job at the end."""
         with self._idle:
             self._count += 1
-            job = Job(self._count, settings, model, label)
+            job = Job(self._count, settings, model, label, plan)
             self._waiting.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="wanlab panel", daemon=True)

@@ -47,6 +47,7 @@ class Watch:
         self._tell(
             {
                 "number": self._job.number,
+                "plan": self._job.plan,
                 "stage": now.stage,
                 "done": self._done,
                 "of": len(self._planned.reused),

@@ -35,7 +35,7 @@ class Costs {
     const parts = Object.entries(cost.seconds).map(([stage, seconds]) => `${stage} ${duration(seconds)}`);
     this.seconds.replaceChildren(make("b", { textContent: `about ${duration(cost.total)}` }), ` ${parts.join(" · ")}`);
     this.notes.textContent = cost.notes.join(" ");
-    if (!this.calibrate || cost.calibrated) return;
+    if (!this.calibrate || cost.calibrated || !cost.here) return;
     const measure = make("button", { type: "button", className: "text", textContent: "Measure", title: "Measure one block on this machine: about a second" });
     measure.addEventListener("click", () => {
       measure.disabled = true;

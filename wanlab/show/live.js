@@ -34,9 +34,17 @@ function mount(Face, { model, el }) {
     problem.hidden = !message.problem;
     problem.textContent = message.problem;
   });
-  const face = new Face(root, model.get("content"), live);
+  let [face, gone] = [null, false];
+  // A notebook may put the element into the document only after this: before, it has no size and no colours to follow.
+  const begin = () => {
+    if (gone) return;
+    if (el.isConnected) face = new Face(root, model.get("content"), live);
+    else setTimeout(begin, 10);
+  };
+  begin();
   return () => {
+    gone = true;
     forget();
-    face.stop?.();
+    face?.stop?.();
   };
 }

@@ -35,6 +35,7 @@ class LiveFace(anywidget.AnyWidget):
 
     def __init__(self, face: Face, content: Mapping[str, Any], **traits: Any) -> None:
         super().__init__(content={"title": "", "notes": [], **content, "css": face.css}, key=secrets.token_hex(8), **traits)
+        self._kept: list[Any] = []
         self.on_msg(self._heard)
 
     def receive(self, message: dict[str, Any]) -> None:
@@ -61,7 +62,15 @@ class LiveFace(anywidget.AnyWidget):
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(super()._repr_mimebundle_(), raw=True)
+        bundle = self._repr_mimebundle_()
+        contents, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display(contents, metadata=metadata, raw=True)
         page = self.page()
         if page is not None:
-            display(page)
+            self._kept.append(display(page, display_id=True))
+
+    def keep(self) -> None:
+        """Put the page of now in the place of those that lie beneath the views, for the notebook that is saved next."""
+        page = self.page() if self._kept else None
+        for handle in self._kept:
+            handle.update(page)

@@ -126,6 +126,7 @@ class Panel {
     if (!plan || plan.number < (this.planned ?? 0)) return;
     this.planned = plan.number;
     this.drawing.show(plan);
+    this.fill();
     if (plan.seen === null || plan.seen >= this.#sent) delete this.part.plan.dataset.late;
     this.root.dataset.plan = plan.number;
     if (this.asked && plan.seen === this.#sent) {
@@ -160,7 +161,14 @@ class Panel {
 
   hear_running(running) {
     this.progress.show(running);
-    this.drawing.progress(running?.done ?? 0);
+    this.running = running;
+    this.fill();
+  }
+
+  /* The plan fills while a run of just these settings is made. */
+  fill() {
+    const { running } = this;
+    this.drawing.progress(running && running.plan === this.planned ? running.done : 0);
   }
 
   hear_clip(clip) {

@@ -39,13 +39,13 @@ class PlanDrawing {
 
   show(plan) {
     this.plan = plan;
-    this.done = 0;
     this.draw();
   }
 
   /* Mark so many steps as made. */
   progress(done) {
     this.done = done;
+    if (!this.column) return; // not drawn yet
     this.svg.querySelectorAll("[data-step]").forEach((box) => box.classList.toggle("made", Number(box.dataset.step) < done));
     this.head?.setAttribute("x1", this.x(done - 0.5));
     this.head?.setAttribute("x2", this.x(done - 0.5));

@@ -131,21 +131,21 @@ class QueueList {
 /* The clip that came of the last run, in a player, with what it took beside what was planned. */
 class LastClip {
   constructor(parent, send) {
-    this.box = make("div", { className: "last", hidden: true });
+    this.parent = parent;
+    parent.hidden = true;
     this.title = make("h4");
     this.place = make("div");
     this.table = make("table", { className: "measured" });
     this.compare = make("button", { type: "button", className: "text", textContent: "Compare with the one before" });
     this.compare.addEventListener("click", () => send?.({ do: "compare" }));
     this.compare.hidden = !send;
-    this.box.append(this.title, this.place, this.compare, this.table);
-    parent.append(this.box);
+    parent.append(this.title, this.place, this.compare, this.table);
   }
 
   show(clip) {
     if (!clip || clip.run === this.run) return;
     this.run = clip.run;
-    this.box.hidden = false;
+    this.parent.hidden = false;
     this.title.textContent = `Run ${clip.number}`;
     this.play(clip.content);
     this.measured(clip.measured);
