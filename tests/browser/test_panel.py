@@ -1,4 +1,4 @@
-"""The control panel in JupyterLab, and in Voila: a change is planned, a run is watched, stopped, and found again the next day."""
+"""The control panel in JupyterLab and in Voila: a change is planned, a run watched, stopped, and found again the next day."""
 
 from __future__ import annotations
 
@@ -30,29 +30,38 @@ def test_a_change_is_planned_and_a_run_is_watched_stopped_finished_and_found_aga
     jupyter_lab: Any, page: Any, opened: Any
 ) -> None:
     panel = opened
+    _shot(page, "1")
     expect(page.locator(".wanlab[data-twin]")).to_be_hidden()
     steps = panel.get_by_label("steps slider", exact=True)
     steps.focus()
+    page.keyboard.press("End")
     page.keyboard.press("ArrowLeft")
-    expect(panel.get_by_text("19 steps", exact=True)).to_be_visible()
+    expect(panel.get_by_text("59 steps", exact=True)).to_be_visible()
     expect(panel).to_have_attribute("data-plan-ms", re.compile(r"\d"))
 
     panel.get_by_role("button", name="Run", exact=True).click()
     expect(panel.locator(".progress")).to_have_attribute("data-seen", re.compile(r"\d"))
     panel.get_by_role("button", name="Stop", exact=True).click()
-    expect(panel.get_by_text(re.compile(r"stopped after \d+ of 19 steps"))).to_be_visible()
+    expect(panel.get_by_text(re.compile(r"stopped after \d+ of 59 steps"))).to_be_visible()
     panel.get_by_role("button", name="Run", exact=True).click()
     expect(panel).to_have_attribute("data-clip", re.compile(r"."))
     expect(panel.locator(".player")).to_have_attribute("data-ready", "1")
     expect(panel.get_by_text("all steps are in the store")).to_be_visible()
 
+    _shot(page, "3")
     jupyter_lab.save(page, NAME)
     page.goto("about:blank")
     jupyter_lab.kill_kernels()
     jupyter_lab.open(page, NAME)
     twin = page.locator(".wanlab[data-twin]")
     expect(twin).to_have_attribute("data-ready", "1", timeout=60_000)
+    page.wait_for_timeout(1000)
+    _shot(page, "4")
     expect(twin).to_be_visible()
     expect(twin.locator(".player")).to_have_attribute("data-ready", "1")
-    expect(twin.get_by_label("Settings as Python")).to_have_value("run = lab.run(steps=19)")
+    expect(twin.get_by_label("Settings as Python")).to_have_value("run = lab.run(steps=59)")
     expect(page.get_by_text("Error displaying widget")).to_be_hidden()
+
+
+def _shot(page, name):
+    page.screenshot(path=f"/tmp/w5/h-panel-shots/lab{name}.png")

@@ -20,11 +20,12 @@ _ENDED = 6  # jobs that ended are listed, no more
 
 
 class Maker:
-    """The queue of a panel and the runs that came of it. `say` tells the browser, `failed` hears of errors, `ended` of the end of each."""
+    """The queue of a panel and the runs that came of it.
 
-    def __init__(
-        self, benches: Benches, say: Say, failed: Callable[[Exception], None], ended: Callable[[], None]
-    ) -> None:
+    `say` tells the browser, `failed` hears of errors, and `ended` is called after each run.
+    """
+
+    def __init__(self, benches: Benches, say: Say, failed: Callable[[Exception], None], ended: Callable[[], None]) -> None:
         self._benches, self._say, self._failed, self._over = benches, say, failed, ended
         self.runs: list[Run] = []
         self.ended: list[Job] = []

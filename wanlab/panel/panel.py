@@ -209,7 +209,9 @@ class Panel:
         """Take the settings of a clip, those of its model too as far as they say which one it is, not where it lay."""
         settings = self._defaults.but(self._benches.own.kept(taken.changes, self._defaults))
         known = declared(ModelSettings)
-        model = {name: value for name, value in taken.model_changes.items() if name not in known or known[name].affects != "cost"}
+        model = {
+            name: value for name, value in taken.model_changes.items() if name not in known or known[name].affects != "cost"
+        }
         self._set(settings, self.model.but(model))
         left = [f"{name} {value}: {why}" for name, value, why in taken.not_taken]
         self._say(notice="Not taken over: " + "; ".join(left) if left else "")

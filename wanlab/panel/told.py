@@ -38,9 +38,7 @@ def _windows(run: PlannedRun) -> dict[str, Any]:
     """Windows as latent frames with weights, those of a step once for all steps that have the same."""
     kinds: dict[Any, int] = {}
     of_step = [kinds.setdefault(tuple(run.windows(step)), len(kinds)) for step in range(len(run.reused))]
-    told = [
-        [[list(frames), [round(weight, 2) for weight in weights]] for frames, weights in windows] for windows in kinds
-    ]
+    told = [[[list(frames), [round(weight, 2) for weight in weights]] for frames, weights in windows] for windows in kinds]
     return {"frames": run.timeline.settings.latent_frames, "kinds": told, "step": of_step}
 
 

@@ -25,6 +25,14 @@ const PANEL = `
     </div>
   </div>`;
 
+/* Which keys a control has its own use of: a notebook would take them for its shortcuts, and see no control in a shadow root. */
+const OWN_KEYS = [
+  ["input:not([type=range], [type=checkbox], [type=file]), textarea", /./],
+  ["input[type=range], select", /^(Arrow|Home|End|Page)/],
+  ["select", /^.$/],
+  ["button, summary, input", /^( |Enter)$/],
+];
+
 class Panel {
   #sent = 0;
 
@@ -39,6 +47,7 @@ class Panel {
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", "Control panel");
     this.part.card.dataset.live = Boolean(live);
+    root.addEventListener("keydown", (event) => this.keep(event));
     this.build();
     this.follow();
     this.hear(content.state ?? {});
@@ -188,6 +197,12 @@ class Panel {
     };
     this.root.addEventListener("pointerenter", look);
     look();
+  }
+
+  keep(event) {
+    const control = event.composedPath()[0];
+    const saving = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
+    if (!saving && OWN_KEYS.some(([kind, keys]) => control.matches?.(kind) && keys.test(event.key))) event.stopPropagation();
   }
 
   stop() {

@@ -1,7 +1,7 @@
 /* What stands around the form: Run and Stop, settings from a file, a way back, and the settings as code to copy. */
 
-function pushed(text, name, action, className = "text") {
-  const button = make("button", { type: "button", className, textContent: text, title: name, ariaLabel: name });
+function pushed(text, title, action, className = "text") {
+  const button = make("button", { type: "button", className, textContent: text, title });
   button.addEventListener("click", action);
   return button;
 }
@@ -9,16 +9,16 @@ function pushed(text, name, action, className = "text") {
 /* Run, Stop, Stop all. The kernel's own buttons do the work; these click them. */
 class Actions {
   constructor(parent, send) {
-    this.run = pushed("Run", "Run: add a run of these settings to the queue", () => send({ do: "run" }), "main");
-    this.stop = pushed("Stop", "Stop: end the present run after this step", () => send({ do: "stop" }), "framed");
-    this.stopAll = pushed("Stop all", "Stop all: end the present run and empty the queue", () => send({ do: "stop_all" }), "framed");
+    this.run = pushed("Run", "Add a run of these settings to the queue", () => send({ do: "run" }), "main");
+    this.stop = pushed("Stop", "End the present run after this step", () => send({ do: "stop" }), "framed");
+    this.stopAll = pushed("Stop all", "End the present run and empty the queue", () => send({ do: "stop_all" }), "framed");
     parent.append(this.run, this.stop, this.stopAll);
     this.show({ running: null, waiting: [] });
   }
 
   allow(right) {
     this.run.disabled = !right;
-    this.run.title = right ? "Run: add a run of these settings to the queue" : "Put right what is marked, then run";
+    this.run.title = right ? "Add a run of these settings to the queue" : "Put right what is marked, then run";
   }
 
   show({ running, waiting }) {
@@ -59,7 +59,6 @@ class Tools {
       this.close();
     };
     path.addEventListener("keydown", (event) => {
-      event.stopPropagation();
       if (event.key === "Enter") open();
     });
     const file = make("input", { type: "file", accept: ".json,application/json", ariaLabel: "JSON file of settings, on this computer" });
@@ -87,11 +86,11 @@ class Code {
 
   field(name, title, rows) {
     const area = make("textarea", { readOnly: true, rows, spellcheck: false, ariaLabel: `Settings as ${title}` });
-    area.addEventListener("keydown", (event) => event.stopPropagation());
     const told = make("span", { className: "note" });
     told.setAttribute("role", "status");
     this.fields[name] = area;
     const copy = pushed("Copy", `Copy the settings as ${title}`, () => this.copy(area, told), "framed");
+    copy.ariaLabel = copy.title;
     return make("div", { className: "copying" }, area, make("div", { className: "actions" }, copy, told));
   }
 
