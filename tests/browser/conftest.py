@@ -90,6 +90,10 @@ class JupyterLab:
         page.goto(f"{self.url}/lab/tree/{name}?token={self.token}&reset")
         page.locator(".jp-NotebookPanel").wait_for(timeout=1000 * PATIENCE)
 
+    def visit(self, page: Any, name: str, how: str) -> None:
+        """Open a notebook otherwise: `how` is "notebooks" for Notebook 7, "voila/render" for Voila."""
+        page.goto(f"{self.url}/{how}/{name}?token={self.token}", timeout=1000 * PATIENCE)
+
     def run_all(self, page: Any) -> None:
         """Run all cells of the open notebook and wait for the last one."""
         # Not the execution indicator: it says idle before there is a session, and Run All then asks for a kernel.

@@ -63,5 +63,36 @@ def test_a_change_is_planned_and_a_run_is_watched_stopped_finished_and_found_aga
     expect(page.get_by_text("Error displaying widget")).to_be_hidden()
 
 
+def use(panel: Any) -> None:
+    """Wait for the kernel, set three steps, run, and see the clip."""
+    expect(panel).to_have_attribute("data-greeted", "1", timeout=180_000)
+    steps = panel.get_by_label("steps", exact=True)
+    steps.fill("3")
+    steps.press("Enter")
+    expect(panel.get_by_text("3 steps", exact=True)).to_be_visible()
+    panel.get_by_role("button", name="Run", exact=True).click()
+    expect(panel.locator(".player")).to_have_attribute("data-ready", "1", timeout=60_000)
+
+
+def test_voila_shows_the_panel_without_code_and_runs(jupyter_lab: Any, page: Any) -> None:
+    jupyter_lab.write("visit.ipynb", [CELL])
+    jupyter_lab.visit(page, "visit.ipynb", "voila/render")
+    use(page.locator(".wanlab[data-live]"))
+    expect(page.locator(".wanlab[data-twin]")).to_be_hidden()
+    expect(page.get_by_text("import wanlab")).to_have_count(0)
+    _shot(page, "voila")
+
+
+def test_notebook_7_shows_the_panel_and_runs(jupyter_lab: Any, page: Any) -> None:
+    jupyter_lab.write("seven.ipynb", [CELL])
+    jupyter_lab.visit(page, "seven.ipynb", "notebooks")
+    page.locator(".jp-Notebook .cm-content").first.click()
+    page.get_by_text("Python 3 (ipykernel)").first.wait_for(timeout=180_000)
+    page.keyboard.press("Shift+Enter")
+    use(page.locator(".wanlab[data-live]"))
+    expect(page.locator(".wanlab[data-twin]")).to_be_hidden()
+    _shot(page, "seven")
+
+
 def _shot(page, name):
     page.screenshot(path=f"/tmp/w5/h-panel-shots/lab{name}.png")
