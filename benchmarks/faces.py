@@ -33,7 +33,8 @@ AIM = {"change to redrawn plan": 150.0}  # milliseconds
 WAIT = """(place, name, act) => new Promise((done) => {
     const began = performance.now();
     const painted = () => requestAnimationFrame(() => done(performance.now() - began));
-    new MutationObserver((_, watch) => { watch.disconnect(); painted(); }).observe(place, { attributes: true, attributeFilter: [name] });
+    const watch = new MutationObserver(() => { watch.disconnect(); painted(); });
+    watch.observe(place, { attributes: true, attributeFilter: [name] });
     act();
 })"""
 CHANGE = f"""(root, value) => ({WAIT})(root, 'data-plan', () => {{

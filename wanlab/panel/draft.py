@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wanlab.controls import blame, chosen, read, shown
-from wanlab.declare import switches
+from wanlab.declare import declarations, switches
 from wanlab.errors import SettingsError, WanlabError
 from wanlab.planning import divided
 from wanlab.settings import ModelSettings, Settings
@@ -96,6 +96,17 @@ def form_values(settings: Settings | ModelSettings, suits: Suits | None = None) 
         found[group] = getattr(settings, group) is not None
         found |= {f"{group}.{name}": shown(value) for name, value in (suits or {}).get(group, {}).items()}
     return found | {name: shown(value) for name, value in settings.flat().items()}
+
+
+def differing(now: Settings | ModelSettings, usual: Settings | ModelSettings) -> dict[str, Any]:
+    """What is not as usual; of a group only whether it was turned on or off, and its settings that are not as declared."""
+    found: dict[str, Any] = {}
+    values, before, known = now.flat(), usual.flat(), declarations(type(now))
+    for name in switches(type(now)):
+        if (getattr(now, name) is None) != (getattr(usual, name) is None):
+            found[name] = getattr(now, name) is not None
+    changed = {name: value for name, value in values.items() if value != before.get(name, known[name].default)}
+    return {name: on for name, on in found.items() if not (on and any(one.startswith(f"{name}.") for one in changed))} | changed
 
 
 def _same(name: str, value: Any, other: Any) -> bool:

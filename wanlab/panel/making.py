@@ -106,6 +106,7 @@ def _row(job: Job) -> dict[str, Any]:
         "number": job.number,
         "label": job.label,
         "status": job.status,
+        "stopping": job.stopping.is_set(),
         "problem": job.problem,
         "run": run.id if run else "",
         "seconds": run.seconds if run and job.status != "running" else None,

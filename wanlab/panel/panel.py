@@ -13,10 +13,9 @@ import ipywidgets  # type: ignore[import-untyped]
 from wanlab import controls
 from wanlab.bench import Bench
 from wanlab.comparing import compare
-from wanlab.declare import declarations, switches
 from wanlab.errors import SettingsError, WanlabError
 from wanlab.panel.benches import Benches
-from wanlab.panel.draft import Draft, form_values
+from wanlab.panel.draft import Draft, differing, form_values
 from wanlab.panel.face import PanelFace
 from wanlab.panel.making import Maker
 from wanlab.panel.newest import Newest
@@ -150,7 +149,7 @@ class Panel:
     def _changes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What differs from the lab's settings, of the run and of the model."""
         pairs = ((self.settings, self._defaults), (self.model, self._benches.own.settings))
-        run, model = (_differing(now, usual) for now, usual in pairs)
+        run, model = (differing(now, usual) for now, usual in pairs)
         return run, model
 
     # ---- what the browser says
@@ -293,9 +292,8 @@ class Panel:
     def _label(self) -> str:
         """What a run is called in the queue."""
         run, model = self._changes()
-        changes = {name: value for name, value in {**run, **model}.items() if name != "prompt"}
-        told = ", ".join(f"{name} {value}" for name, value in changes.items())
-        return shortened(", ".join(filter(None, [self.settings.prompt or "no prompt", told])), 120)
+        told = [f"{name} {value}" for name, value in {**run, **model}.items() if name != "prompt"]
+        return shortened(", ".join([self.settings.prompt or "no prompt", *told]), 120)
 
     def _page(self, twin: str) -> Page:
         last = next((run for run in reversed(self.runs) if run.status == "done"), None)
@@ -308,14 +306,3 @@ class Panel:
             code=self.code,
             twin=twin,
         )
-
-
-def _differing(now: Settings | ModelSettings, usual: Settings | ModelSettings) -> dict[str, Any]:
-    """What is not as usual; of a group only whether it was turned on or off, and its settings that are not as declared."""
-    found: dict[str, Any] = {}
-    values, before, known = now.flat(), usual.flat(), declarations(type(now))
-    for name in switches(type(now)):
-        if (getattr(now, name) is None) != (getattr(usual, name) is None):
-            found[name] = getattr(now, name) is not None
-    changed = {name: value for name, value in values.items() if value != before.get(name, known[name].default)}
-    return {name: on for name, on in found.items() if not (on and any(one.startswith(f"{name}.") for one in changed))} | changed

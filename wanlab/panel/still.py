@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from wanlab.show.plan import draw_into
 from wanlab.show.stills import contact_sheet, spread
 
 _SHOWN = 6  # frames of the clip
+_LARGEST = 2_000_000  # letters of a clip that is written into the notebook anew whenever the settings have come to rest
 
 
 def plan_picture(run: PlannedRun) -> Image.Image:
@@ -36,11 +38,17 @@ def panel_still(
     code: str,
     twin: str,
 ) -> Page:
-    """The page of a panel in this state: its plan, the last clip's frames, the settings that differ, and the code."""
+    """The page of a panel in this state: its plan, the last clip's frames, the settings that differ, and the code.
+
+    In a page that stands beneath a widget, whose key is `twin`, a large clip is a row of stills.
+    """
+    state = {name: state.get(name) for name in ("plan", "cost", "code", "clip")}
+    if twin and len(json.dumps(state["clip"])) > _LARGEST:
+        state["clip"] = {**state["clip"], "content": None}
     pictures = [] if frames is None else [contact_sheet([[frames[i] for i in spread(len(frames), _SHOWN)]])]
     pictures += [] if plan is None else [plan_picture(plan)]
     return panel_page(
-        {"twin": True, "state": {name: state.get(name) for name in ("plan", "cost", "code", "clip")}},
+        {"state": state},
         pictures=pictures or [Image.new("RGBA", (1, 1))],
         rows=rows,
         code=code,

@@ -62,7 +62,7 @@ class Panel {
     this.progress = new Progress(part.making);
     this.drawing = new PlanDrawing(part.plan);
     this.costs = new Costs(part.plan, { take: (change) => this.form?.apply(change), calibrate: send && (() => send({ do: "calibrate" })) });
-    this.last = new LastClip(part.ending, send);
+    this.last = new LastClip(part.ending, send, this.root.querySelector("img")?.cloneNode());
     this.code = new Code(part.code);
     if (!live) return this.leave();
     this.queue = new QueueList(part.making, send);
@@ -165,6 +165,7 @@ class Panel {
   hear_queue(queue) {
     this.queue?.show(queue);
     this.actions?.show(queue);
+    if (queue.running?.stopping) this.progress.stopping();
     this.root.dataset.running = queue.running?.number ?? "";
   }
 

@@ -63,6 +63,7 @@ class Progress {
 
   show(running) {
     this.box.hidden = !running;
+    this.running = running;
     if (!running) return this.preview.show(null);
     Object.assign(this.bar, { value: running.done, max: running.of || 1 });
     this.box.dataset.step = running.done;
@@ -70,6 +71,11 @@ class Progress {
     if (running.preview || running.number !== this.number) this.preview.show(running.preview);
     this.number = running.number;
     this.box.dataset.seen = running.seen ?? "";
+  }
+
+  /* Said at once, for the run itself hears of it after the step. */
+  stopping() {
+    if (this.running) this.show({ ...this.running, stopping: true, preview: null });
   }
 
   told({ stage, done, of, sigma, step_seconds: step, left, stopping, reused }) {
@@ -130,8 +136,9 @@ class QueueList {
 
 /* The clip that came of the last run, in a player, with what it took beside what was planned. */
 class LastClip {
-  constructor(parent, send) {
-    this.parent = parent;
+  /* `still` is a picture for where the clip itself was too large to be kept. */
+  constructor(parent, send, still) {
+    Object.assign(this, { parent, still });
     parent.hidden = true;
     this.title = make("h4");
     this.place = make("div");
@@ -147,7 +154,8 @@ class LastClip {
     this.run = clip.run;
     this.parent.hidden = false;
     this.title.textContent = `Run ${clip.number}`;
-    this.play(clip.content);
+    if (clip.content) this.play(clip.content);
+    else this.place.replaceChildren(this.still);
     this.measured(clip.measured);
   }
 

@@ -22,7 +22,7 @@ class Actions {
   }
 
   show({ running, waiting }) {
-    this.stop.disabled = !running;
+    this.stop.disabled = !running || running.stopping;
     this.stopAll.hidden = !waiting.length;
   }
 }
