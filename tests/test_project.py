@@ -31,7 +31,7 @@ LAYERS = (
     ("declare", "files", "schedule", "windows", "time_embedding", "attention_modes", "quantize.kinds", "placement.spread"),
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
-    ("timeline", "skips", "sections"),
+    ("timeline", "skips", "sections", "values"),
     ("outline", "names", "knobs", "containers", "table", "annotations"),
     ("log", "clip", "show"),
     ("quantize",),

@@ -7,18 +7,18 @@ seed of 64 bits, travels as text.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wanlab.declare import Asked, Declared, Setting, alone, declarations, group_of, number, switches
+from wanlab.declare import Asked, Declared, Setting, declarations, group_of, number, switches
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.presets import PRESETS, Preset
 from wanlab.sections import OWNERS, SECTIONS, Owner, Part, Placed, placed
 from wanlab.settings import ModelSettings
+from wanlab.values import read, shown
 from wanlab.weights.registry import all_known
 from wanlab.written import Taken, as_json, as_python, from_clip, from_json
 
@@ -36,8 +36,8 @@ __all__ = [
     "shown",
 ]
 
+_PRESET_GROUPS = ("This model", "Any model", "Other models")
 _MOST_STOPS = 250  # a slider with more is no help
-_EXACT = 2**53  # up to here JavaScript knows every whole number
 
 
 def form(values: Mapping[str, Any], model_values: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,23 +59,8 @@ def form(values: Mapping[str, Any], model_values: Mapping[str, Any]) -> dict[str
         for section in SECTIONS
     ]
     model = str(model_values.get("model", ModelSettings().model))
-    return {"sections": sections, "presets": [_preset(one, model) for one in PRESETS]}
-
-
-def read(name: str, value: Any) -> Any:
-    """What a control of the form says, as Settings take it; SettingsError in the sentence of the setting itself.
-
-    Only the setting itself is judged: what several together may not be is for Settings to say.
-    """
-    for model in OWNERS.values():
-        setting = declarations(model).get(name)
-        if setting:
-            return alone(model, name, _from_json(setting, value))
-        if name in switches(model):
-            if isinstance(value, bool):
-                return value
-            raise SettingsError(f"{name} is {value!r}; it must be True or False.")
-    raise SettingsError(f"{name} is not a setting.")
+    presets = [_preset(one, model) for one in PRESETS]
+    return {"sections": sections, "presets": sorted(presets, key=lambda preset: _PRESET_GROUPS.index(preset["group"]))}
 
 
 def chosen(values: Mapping[str, Any], base: Asked, suits: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -117,17 +102,6 @@ def blame(error: Exception, names: Iterable[str]) -> dict[str, str]:
         for name in _named(sentence, names) or [""]:
             found.setdefault(name, []).append(sentence)
     return {name: " ".join(sentences) for name, sentences in found.items()}
-
-
-def shown(value: Any) -> Any:
-    """A value as a control shows it, in JSON."""
-    if isinstance(value, tuple | list):
-        return [shown(one) for one in value]
-    if isinstance(value, Declared):
-        return {name: shown(one) for name, one in value.model_dump().items()}
-    if isinstance(value, int) and abs(value) > _EXACT:
-        return str(value)
-    return value
 
 
 def _control(one: Placed, part: Part, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,28 +190,22 @@ def _about(model: type[Declared], group: str) -> str:
 def _preset(preset: Preset, model: str) -> dict[str, Any]:
     """A preset for the form; `group` is the heading under which it is offered."""
     here = preset.model == model or model.rpartition("/")[2].removesuffix("-Diffusers") == preset.model
-    group = "For any model" if not preset.model else "This model" if here else "Other models"
+    this, any_model, others = _PRESET_GROUPS
+    group = any_model if not preset.model else this if here else others
     changes = {name: shown(value) for name, value in preset.changes.items() if not (here and name == "model")}
-    help = f"{preset.help} From {preset.origin}."
+    help = f"{preset.help} Origin: {preset.origin}."
     return {"name": preset.name, "title": preset.title, "help": help, "group": group, "changes": changes}
 
 
-def _from_json(setting: Setting, value: Any) -> Any:
-    """A value of the browser as the kind of the setting, if it can be that; else as it is, for Settings to refuse."""
-    if setting.optional and isinstance(value, str) and not value.strip():
-        return None
-    if setting.kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if setting.kind in (int, float) and not setting.listed and isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return setting.kind(value.strip()) if value.isascii() and "_" not in value else value
-    return value
-
-
+# How sentences name settings. What is quoted is a value, and "image-to-video" no image.
 _QUOTED = re.compile(r"(?<!\w)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_BEGIN = re.compile(r"([\w.]+)(?:\[\d+\][\w.]*)?(?:, | and )?")
-_TO_DO = re.compile(r"\b(?:give|take|leave|raise|lower|needs?|turn|than)\s+(?:it\s+)?(?:an?\s+|the\s+)?([\w.]+)(?![-\w])")
-_OTHERWISE = re.compile(r"\b([\w.]+)(?==)|\b(\w+[._][\w.]*\w)\b")
+_NAME = r"([A-Za-z_][\w.]*)(?![-\w])"
+_FIRST = re.compile(rf"(?:The )?{_NAME}(?:\[\d+\][\w.]*)?(, | and )?")
+_ASKED = re.compile(
+    rf"\b(?:give|take|leave|raise|lower|needs?|turn|than|most)\s+(?:it |an? |the )*{_NAME}(?: or {_NAME})?", re.I
+)
+_RULED = re.compile(rf"\b{_NAME} (?:must be|has no say)")
+_WRITTEN = re.compile(r"\b([\w.]+)(?==)|\b(\w+[._][\w.]*\w)\b")
 
 
 def _named(sentence: str, names: set[str]) -> list[str]:
@@ -245,13 +213,16 @@ def _named(sentence: str, names: set[str]) -> list[str]:
     plain = _QUOTED.sub("''", sentence)
     found: list[str] = []
     place = 0
-    while (match := _BEGIN.match(plain, place)) and match[1].rstrip(".") in names:
+    while (match := _FIRST.match(plain, place)) and match[1].rstrip(".") in names:
         found.append(match[1].rstrip("."))
         place = match.end()
-        if not match[0].endswith((", ", " and ")):
+        if not match[2]:
             break
-    others = [word for match in (*_TO_DO.finditer(plain), *_OTHERWISE.finditer(plain)) for word in match.groups() if word]
-    found += [word.rstrip(".") for word in others if word.rstrip(".") in names]
+    group = found[0].rpartition(".")[0] if found else ""
+    for pattern in (_ASKED, _RULED, _WRITTEN):
+        for word in (word.rstrip(".") for match in pattern.finditer(plain) for word in match.groups() if word):
+            found += [name for name in (word, f"{group}.{word}") if name in names]
     groups = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
-    found += [word for word in re.findall(r"(?<![-\w.])[a-z_]+(?![-\w])", plain) if word in groups and found]
+    if found:  # names of groups are common words, so that alone they say nothing
+        found += [word for word in re.findall(r"(?<![-\w.])[a-z_]+(?![-\w]|\.\w)", plain) if word in groups]
     return list(dict.fromkeys(found))

@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from wanlab.errors import SettingsError
@@ -247,35 +247,6 @@ def changed(model: Declared, changes: Mapping[str, Any]) -> dict[str, Any]:
         if value is not True or not isinstance(place.get(last), dict):  # a group that is on stays as it is
             place[last] = value
     return values
-
-
-def alone(model: type[Asked], name: str, value: Any) -> Any:
-    """The value as this setting takes it, judged without the others; raises SettingsError with the setting's own sentence."""
-    *path, last = name.split(".")
-    owner: type[Declared] = model
-    for group in path:
-        owner = group_of(owner.model_fields[group]) or owner
-    values: dict[str, Any] = {**dict.fromkeys(owner.model_fields, _NOTHING), last: value}
-    for group in reversed(path):
-        values = {group: values}
-    own: list[str] = []
-    try:  # nothing beside it is valid, so that no rule between settings is asked
-        model(**values)
-    except SettingsError as error:
-        own = [line for line in str(error).splitlines() if line.startswith((f"{name} is ", f"{name}["))]
-    if own:
-        raise SettingsError("\n".join(own))
-    return _adapter(owner, last).validate_python(value)
-
-
-_NOTHING = object()
-
-
-@cache
-def _adapter(owner: type[Declared], name: str) -> TypeAdapter[Any]:
-    field = owner.model_fields[name]
-    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    return TypeAdapter(kind, config=ConfigDict(strict=True))
 
 
 def flatten(model: Declared, prefix: str = "") -> Iterator[tuple[str, Any]]:

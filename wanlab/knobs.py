@@ -15,6 +15,7 @@ from typing import Any
 
 from wanlab.declare import KINDS, Declared, Setting, group_of, number, switches
 from wanlab.model_settings import LoraSettings
+from wanlab.sections import notebook_of
 from wanlab.settings import ModelSettings, Settings, declared
 
 # Where runs are kept when nobody says where.
@@ -44,6 +45,8 @@ of flags (`--clip.pingpong`, `--no-clip.pingpong`). A value that does not fit is
 
 **Scope** says whether a setting may change in the middle of a run: those of scope *step* may, in `run.fork`; those of
 scope *run* hold for all steps. (A fork may change those that affect the clip too: it is only written differently.)
+
+**Values** are all that a setting may be; what is *usually* taken is what a slider of the control panel offers.
 
 **Affects** says what a setting changes. *result*: the velocities that the model predicts, and so the clip; another value
 is another run. *cost*: only seconds and memory. *clip*: only how the finished clip is written; no step is computed again.
@@ -160,7 +163,16 @@ def _read(value: Any, kind: type) -> Any:
 
 def _section(title: str, about: str, settings: list[Setting]) -> str:
     heading = f"`{title}`" if " " not in title else title.capitalize()
-    lines = [f"## {heading}", "", _markdown(about), ""]
+    names = [setting.name for setting in settings] if title != "loras" else [title]
+    links = [f"[{file.removesuffix('.ipynb')}](../notebooks/{file})" for file in dict.fromkeys(map(notebook_of, names))]
+    lines = [
+        f"## {heading}",
+        "",
+        _markdown(about),
+        "",
+        f"{'Notebooks' if len(links) > 1 else 'Notebook'}: {', '.join(links)}.",
+        "",
+    ]
     lines += ["| name | default | values | scope | affects | ComfyUI |", "|---|---|---|---|---|---|"]
     for setting in settings:
         comfy = f"`{setting.comfy}`" if setting.comfy else ""
@@ -181,7 +193,8 @@ def _values(setting: Setting) -> str:
     )
     kind = f"a multiple of {setting.multiple_of}" if setting.multiple_of else KINDS.get(setting.kind, setting.kind.__name__)
     lists = ["or a list of these"] if setting.listed else []
-    return " ".join([kind, *bounds, *([setting.unit] if setting.unit else []), *lists])
+    words = " ".join([kind, *bounds, *([setting.unit] if setting.unit else []), *lists])
+    return f"{words}, usually {number(setting.usual[0])} to {number(setting.usual[1])}" if setting.usual else words
 
 
 def _shown(value: Any) -> str:

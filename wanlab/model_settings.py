@@ -28,7 +28,7 @@ else:
 class LoraSettings(Declared):
     """One LoRA file, and how strongly and where it is applied."""
 
-    file: str = knob("", "A .safetensors file, or the name of a LoRA that ships with wanlab.", affects="result")
+    file: str = knob("", "A .safetensors file, or the name of a LoRA that ships with wanlab.", affects="result", text="file")
     strength: Annotated[float | tuple[float, ...], PER_STEP] = knob(
         1.0,
         "Factor on its change. A list has a value for each step of the run, and needs merge off.",
@@ -39,7 +39,6 @@ class LoraSettings(Declared):
         comfy="WanVideoLoraSelect.strength",
         listed=True,
         usual=(-2, 2),
-        text="file",
     )
     blocks: str = knob("all", "Only these blocks: all, or numbers such as 0-9,12.", affects="result")
     merge: bool = knob(

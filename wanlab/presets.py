@@ -37,7 +37,7 @@ def official(model: Known) -> list[Preset]:
     """The settings that its authors give for a published model."""
     found = []
     for name, settings in model.presets.items():
-        changes = {"model": model.name, **settings, "clip.frame_rate": model.frame_rate}
+        changes = {"model": model.name, "base_precision": "bf16", **settings, "clip.frame_rate": model.frame_rate}
         if settings["frames"] == 1:
             changes |= {"clip.format": "png"}
         size = f"{settings['width']} x {settings['height']}, {settings['frames']} frames, {settings['steps']} steps"
@@ -50,9 +50,9 @@ _TINY = (
     Preset(
         "tiny quick look",
         "Quick look",
-        "6 steps and 9 frames: a second on a laptop, enough to see where things are.",
+        "6 steps: half a second on a laptop, enough to see where things are.",
         "tried on the tiny Wan",
-        {"model": "tiny", "steps": 6, "frames": 9},
+        {"model": "tiny", "steps": 6},
         "tiny",
     ),
     Preset(
@@ -67,7 +67,7 @@ _TINY = (
         "tiny long clip",
         "Long clip in windows",
         "49 frames of a model that knows 17, in windows that move from step to step.",
-        "notebook 04",
+        "tried on the tiny Wan, as in notebook 04",
         {"model": "tiny", "frames": 49, "context": True, "context.schedule": "uniform_standard"},
         "tiny",
     ),

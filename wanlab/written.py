@@ -13,6 +13,7 @@ from wanlab.declare import Declared, declarations, switches, unknown
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.settings import ModelSettings, Settings
+from wanlab.values import read
 
 _WIDTH = 100  # a call that is longer has a line for each argument
 
@@ -64,9 +65,9 @@ def as_python(changes: Mapping[str, Any], model_changes: Mapping[str, Any] | Non
 
 def as_json(settings: Settings, model: ModelSettings | None = None) -> str:
     """All settings by dotted name as JSON, those of the model under "model"; `from_json` reads it."""
-    values = _flat(settings)
+    values = settings.flat()
     if model is not None:
-        values["model"] = _flat(model)
+        values["model"] = model.flat()
     return json.dumps(values, ensure_ascii=False, indent=1, default=_plain)
 
 
@@ -101,7 +102,17 @@ def taken(values: Mapping[str, Any]) -> Taken:
         _take(name, value, found, of_model, left)
     for name, value in _dotted(model if isinstance(model, Mapping) else {}):
         _take("model" if name == "name" else name, value, {}, of_model, left)
+    for owner, place in ((Settings, found), (ModelSettings, of_model)):
+        place |= _off(owner, place)
     return Taken(found, of_model, tuple(left))
+
+
+def _off(model: type[Declared], found: Mapping[str, Any]) -> dict[str, bool]:
+    """The groups of which nothing is said where everything else is: they were off."""
+    groups = switches(model)
+    if any(name not in found for name in declarations(model) if name.partition(".")[0] not in groups):
+        return {}
+    return {group: False for group in groups if not any(name == group or name.startswith(f"{group}.") for name in found)}
 
 
 def _take(name: str, value: Any, found: dict[str, Any], of_model: dict[str, Any], left: list[tuple[str, Any, str]]) -> None:
@@ -116,13 +127,9 @@ def _take(name: str, value: Any, found: dict[str, Any], of_model: dict[str, Any]
     for model, place in ((Settings, found), (ModelSettings, of_model)):
         if name in declarations(model) or name in switches(model):
             try:
-                model().but({name: value})
+                place[name] = read(name, value)
             except SettingsError as error:
-                own = [line for line in str(error).splitlines() if line.startswith((f"{name} is ", f"{name}["))]
-                if own:
-                    left.append((name, value, own[0]))
-                    return
-            place[name] = tuple(value) if isinstance(value, list) else value
+                left.append((name, value, str(error)))
             return
     left.append((name, value, unknown(name, Settings)))
 
@@ -137,10 +144,6 @@ def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
         else:
             found.append((f"{prefix}{name}", value))
     return found
-
-
-def _flat(settings: Settings | ModelSettings) -> dict[str, Any]:
-    return dict(settings.flat())
 
 
 def _plain(value: Any) -> Any:

@@ -45,7 +45,6 @@ function numberField(control, tell) {
     const from = value() ?? control.usual?.[0] ?? control.low;
     if (!way || !control.step || typeof from !== "number") return;
     event.preventDefault();
-    event.stopPropagation();
     const next = exactly(from + way * control.step, from, control.step);
     box.value = Math.min(control.high, Math.max(control.low, next));
     told();
@@ -91,10 +90,9 @@ function textField(control, tell) {
   const input = control.kind === "area" ? make("textarea", { rows: 2 }) : textInput();
   input.addEventListener("input", () => tell(input.value, "typing"));
   input.addEventListener("change", () => tell(input.value));
-  // A notebook takes Enter, arrows and letters for commands unless they stay in the box.
-  input.addEventListener("keydown", (event) => event.stopPropagation());
   const line = make("div", { className: `line ${control.kind}` }, input);
   if (control.kind === "file") input.placeholder = control.choices.length ? "a name or a path" : "a path where the kernel runs";
+  else if (control.kind === "text" && control.default === "") input.placeholder = "not given";
   if (control.choices.length) line.append(suggestions(control, input));
   return { line, inputs: [input], show: (value) => (input.value = written(value)) };
 }

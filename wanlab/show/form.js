@@ -85,8 +85,8 @@ class Form {
     this.root.dataset.view = this.shown;
     this.kept.write("view", this.shown);
     for (const section of this.sections) section.fold();
-    this.layout(true);
     this.refresh();
+    this.layout(true);
   }
 
   /* ---- what people do */
@@ -161,29 +161,47 @@ class Form {
     const wanted = Math.max(1, Math.min(3, Math.floor(this.root.clientWidth / NARROW)));
     if (!anew && wanted === this.columns.childElementCount) return;
     const active = this.root.getRootNode().activeElement;
-    const heights = this.sections.map((section) => section.weight(this.shown));
-    const share = heights.reduce((sum, height) => sum + height, 0) / wanted;
     const columns = Array.from({ length: wanted }, () => make("div", { className: "column" }));
-    let before = 0;
-    this.sections.forEach((section, index) => {
-      columns[Math.min(wanted - 1, Math.floor((before + heights[index] / 2) / share))].append(section.element);
-      before += heights[index];
+    spread(this.sections.map((section) => section.height), wanted).forEach((column, index) => {
+      columns[column].append(this.sections[index].element);
     });
     this.columns.replaceChildren(...columns);
     if (active && this.root.contains(active)) active.focus();
   }
 
   watch() {
-    new ResizeObserver(() => this.layout()).observe(this.root);
+    new ResizeObserver(() => {
+      this.layout();
+      follow();
+    }).observe(this.root);
     this.layout();
     // Lists that open and boxes are the browser's own: they must follow a dark page, which its light text gives away.
     const follow = () => {
-      const [red, green, blue] = getComputedStyle(this.parent).color.match(/[\d.]+/g);
+      const [red, green, blue] = getComputedStyle(this.parent).color.match(/[\d.]+/g) ?? [0, 0, 0]; // not in the page yet
       this.root.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
     };
     this.root.addEventListener("pointerenter", follow);
     follow();
+    // A notebook takes letters, arrows and Enter for commands of its own unless they stay here.
+    this.root.addEventListener("keydown", (event) => {
+      const pressed = event.target.matches("button, summary, [type=checkbox]") ? [" ", "Enter"].includes(event.key) : event.key !== "Tab";
+      if (pressed && !event.ctrlKey && !event.metaKey && event.key !== "Control") event.stopPropagation();
+    });
   }
+}
+
+/* Which column each of these goes to, one after the other, so that the columns are as even as can be. */
+function spread(heights, columns) {
+  const square = (part) => part.reduce((sum, height) => sum + height, 0) ** 2;
+  const best = (rest, left) => {
+    if (left === 1) return [square(rest), [rest.length]];
+    const cuts = rest.map((_, cut) => {
+      const [cost, lengths] = best(rest.slice(cut), left - 1);
+      return [cost + square(rest.slice(0, cut)), [cut, ...lengths]];
+    });
+    return cuts.reduce((one, other) => (other[0] < one[0] ? other : one));
+  };
+  return best(heights, columns)[1].flatMap((length, column) => Array(length).fill(column));
 }
 
 const same = (first, second) => JSON.stringify(first) === JSON.stringify(second);

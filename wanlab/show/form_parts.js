@@ -36,7 +36,8 @@ class FormBar {
 
   fill() {
     const first = make("option", { value: "", textContent: "Preset …" });
-    const groups = Map.groupBy ? Map.groupBy(this.presets, (preset) => preset.group) : grouped(this.presets);
+    const groups = new Map(this.presets.map((preset) => [preset.group, []]));
+    for (const preset of this.presets) groups.get(preset.group).push(preset);
     this.preset.append(first);
     for (const [label, presets] of groups) {
       const options = presets.map((preset) => make("option", { value: preset.name, textContent: preset.title, title: preset.help }));
@@ -46,7 +47,6 @@ class FormBar {
 
   listen() {
     this.search.addEventListener("input", () => this.form.refresh());
-    this.search.addEventListener("keydown", (event) => event.stopPropagation());
     this.changed.addEventListener("click", () => {
       this.onlyChanged = !this.onlyChanged;
       this.form.refresh();
@@ -84,20 +84,19 @@ class FormBar {
   }
 }
 
-function grouped(presets) {
-  const groups = new Map();
-  for (const preset of presets) groups.set(preset.group, [...(groups.get(preset.group) ?? []), preset]);
-  return groups;
-}
+const HEIGHTS = { area: 1.3, toggle: 0.6 };
 
 /* A section: a heading that folds, and its rows. */
 class FormSection {
   constructor(form, section) {
     this.form = form;
     this.name = section.name;
+    this.filtering = false;
     this.state = make("span", { className: "state" });
     const summary = make("summary", {}, make("span", { className: "title", textContent: section.title }), this.state);
-    this.element = make("details", { className: "section" }, summary, make("p", { className: "about", textContent: section.help }));
+    const link = notebookLink(section.notebook, `Notebook ${section.notebook.slice(0, 2)}`);
+    const about = make("p", { className: "about" }, `${section.help} `, link);
+    this.element = make("details", { className: "section" }, summary, about);
     this.element.dataset.section = section.name;
     this.rows = [];
     this.parts = [];
@@ -126,10 +125,12 @@ class FormSection {
     this.element.open = this.form.kept.read(this.key) ?? (this.form.shown === "simple" || OPEN.includes(this.name));
   }
 
-  /* About how high it is when it is open, in rows. */
-  weight(shown) {
-    const there = this.rows.filter((row) => shown === "expert" || row.control.simple);
-    return there.length ? 1 + (shown === "expert" && !OPEN.includes(this.name) ? there.length / 3 : there.length) : 0;
+  /* About how high it is, in rows. */
+  get height() {
+    const there = this.rows.filter((row) => !row.element.hidden);
+    if (!there.length || !this.element.open) return there.length && 2;
+    const parts = this.parts.filter(([heading]) => !heading.hidden).length;
+    return there.reduce((sum, row) => sum + (HEIGHTS[row.control.kind] ?? 1), 1.5 + 0.7 * parts);
   }
 
   refresh(filtering) {
@@ -157,7 +158,10 @@ class FormRow {
     const id = `wanlab-${name.replaceAll(".", "-")}`;
     this.text = [name, control.label, control.help, control.part, title, ...control.choices].join(" ").toLowerCase();
     this.field = FIELDS[control.kind](control, (value, pace) => form.tell(name, value, pace));
-    this.field.inputs[0].id = id;
+    if (control.kind === "loras") {
+      this.field.line.setAttribute("role", "group");
+      this.field.line.ariaLabel = name;
+    } else this.field.inputs[0].id = id;
     this.problem = make("p", { className: "problem", id: `${id}-problem`, hidden: true });
     this.help = make("div", { className: "help", id: `${id}-help`, hidden: true });
     this.reset = make("button", { type: "button", className: "icon reset", title: "Back to the default", innerHTML: BACK });
@@ -205,19 +209,20 @@ class FormRow {
       AFFECTS[control.affects][1],
       control.scope === "step" ? "May change in the middle of a run." : "",
     ];
-    const link = make("a", { href: notebookAt(control.notebook), target: "_blank", rel: "noopener", textContent: control.notebook });
+    const link = notebookLink(control.notebook, control.notebook);
     const name = make("code", { textContent: control.name });
     this.help.append(
       make("p", { textContent: control.help }),
-      make("p", { className: "facts" }, name, ` ${facts.filter(Boolean).join(" ")} Notebook: `, link),
+      make("p", { className: "facts" }, name, ` · ${facts.filter(Boolean).join(" ")} Notebook: `, link),
     );
   }
 }
 
-/* Where a notebook lies as seen from the one that shows this form: beside it, or in the folder `notebooks`. */
-function notebookAt(file) {
+/* A link to a notebook, seen from the one that shows this form: it lies beside that, or in the folder `notebooks`. */
+function notebookLink(file, textContent) {
   const folder = decodeURIComponent(location.pathname).split("/").at(-2);
-  return folder === "notebooks" ? file : `notebooks/${file}`;
+  const href = folder === "notebooks" ? file : `notebooks/${file}`;
+  return make("a", { href, textContent, title: file, target: "_blank", rel: "noopener" });
 }
 
 const BACK = icon("M12 5V2L7 6.500 12 11V8a5 5 0 1 1-5 5H4a8 8 0 1 0 8-8z");
