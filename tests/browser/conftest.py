@@ -29,6 +29,7 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 PATIENCE = 180  # seconds for anything of JupyterLab: its start took 105 beside a training and three other test runs
 # What JupyterLab itself says when a test takes its kernel or its server away
 LAB_NOISE = ("Failed to load resource", "WebSocket", "Kernel", "kernel", "ServerConnection", "connection")
+LAB_NOISE += ("widget model not found",)  # and of a widget that was its kernel's
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ Question = TypeVar("Question")
 class Newest(Generic[Question]):
     """Calls `answer(question)` in a thread that lives while there are questions, and `rested()` when none came for a while."""
 
-    def __init__(self, answer: Callable[[Question], None], rested: Callable[[], None], rest: float = 1.0) -> None:
+    def __init__(self, answer: Callable[[Question], None], rested: Callable[[], None], rest: float = 0.5) -> None:
         self._answer, self._rested, self._rest = answer, rested, rest
         self._asked = threading.Condition()
         self._questions: list[Question] = []
