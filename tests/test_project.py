@@ -27,8 +27,18 @@ PACKAGE = ROOT / "wanlab"
 # From the ground up: a module imports from lower layers, and from its own package. A name stands for a module or for all
 # of a package that is not listed by itself; what is not listed fails.
 LAYERS = (
-    ("errors", "failures", "process", "progress", "turn"),
-    ("declare", "files", "schedule", "windows", "time_embedding", "attention_modes", "quantize.kinds", "placement.spread"),
+    ("errors", "failures", "process", "progress"),
+    (
+        "declare",
+        "files",
+        "turn",
+        "schedule",
+        "windows",
+        "time_embedding",
+        "attention_modes",
+        "quantize.kinds",
+        "placement.spread",
+    ),
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
     ("timeline", "skips", "sections", "values"),
