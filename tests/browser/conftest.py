@@ -30,6 +30,7 @@ PATIENCE = 180  # seconds for anything of JupyterLab: its start took 105 beside 
 # What JupyterLab itself says when a test takes its kernel or its server away
 LAB_NOISE = ("Failed to load resource", "WebSocket", "Kernel", "kernel", "ServerConnection", "connection")
 LAB_NOISE += ("widget model not found",)  # and of a widget that was its kernel's
+LAB_NOISE += ("getter for the shared module", "reading 'schema'", "filebrowser:open-path")  # Voila's and Notebook 7's own
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ class Costs {
     this.seconds.replaceChildren(make("b", { textContent: `about ${duration(cost.total)}` }), ` ${parts.join(" · ")}`);
     this.notes.textContent = cost.notes.join(" ");
     if (!this.calibrate || cost.calibrated || !cost.here) return;
-    const measure = make("button", { type: "button", className: "text", textContent: "Measure", title: "Measure one block on this machine: about a second" });
+    const measure = make("button", { type: "button", className: "link", textContent: "Measure", title: "Measure one block on this machine: about a second" });
     measure.addEventListener("click", () => {
       measure.disabled = true;
       this.calibrate();
@@ -53,7 +53,7 @@ class Costs {
       return;
     }
     const buttons = cost.changes.map(({ told, change }) => {
-      const taken = make("button", { type: "button", className: "text", textContent: told, title: `Set ${told}` });
+      const taken = make("button", { type: "button", className: "link", textContent: told, title: `Set ${told}` });
       taken.addEventListener("click", () => this.take(change));
       return taken;
     });

@@ -26,8 +26,10 @@ function mount(Face, { model, el }) {
   const problem = Object.assign(document.createElement("pre"), { hidden: true, className: "wanlab-problem" });
   problem.setAttribute("role", "alert");
   problem.style.cssText = "white-space: pre-wrap; color: #b00020; background: #b0002018; padding: 8px; border-radius: 6px";
-  el.append(problem, root);
-  for (const twin of document.querySelectorAll(`.wanlab[data-twin="${root.dataset.live}"]`)) twin.hidden = true;
+  // The page beneath hides as long as this element is there, however often it is written anew.
+  const hiding = document.createElement("style");
+  hiding.textContent = `.wanlab[data-twin="${root.dataset.live}"] { display: none !important; }`;
+  el.append(hiding, problem, root);
   const live = new Live(model);
   const forget = live.listen((message) => {
     if (!("problem" in message)) return;

@@ -143,7 +143,7 @@ class LastClip {
     this.title = make("h4");
     this.place = make("div");
     this.table = make("table", { className: "measured" });
-    this.compare = make("button", { type: "button", className: "text", textContent: "Compare with the one before" });
+    this.compare = make("button", { type: "button", className: "link", textContent: "Compare with the one before" });
     this.compare.addEventListener("click", () => send?.({ do: "compare" }));
     this.compare.hidden = !send;
     parent.append(this.title, this.place, this.compare, this.table);

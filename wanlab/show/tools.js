@@ -1,6 +1,6 @@
 /* What stands around the form: Run and Stop, settings from a file, a way back, and the settings as code to copy. */
 
-function pushed(text, title, action, className = "text") {
+function pushed(text, title, action, className = "link") {
   const button = make("button", { type: "button", className, textContent: text, title });
   button.addEventListener("click", action);
   return button;
