@@ -56,7 +56,7 @@ class Maker:
         self.ended.append(job)
         self._say(running=None)
         if job.status == "done":
-            self._say(clip=clip_told(job))
+            self._say(clip=clip_told(job), compared=None)
         self._over()
 
     def _make(self, job: Job) -> None:
