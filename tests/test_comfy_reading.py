@@ -767,11 +767,11 @@ def test_the_code_makes_the_same_settings() -> None:
     calls: dict[str, Any] = {}
 
     class Lab:
-        def __init__(self, folder: str, **settings: Any) -> None:
+        def __init__(self, **settings: Any) -> None:
             calls["model"] = ModelSettings().but(settings)
 
-        def run(self, prompt: str, changes: dict[str, Any], **settings: Any) -> None:
-            calls["run"] = Settings().but({"prompt": prompt, **changes, **settings})
+        def run(self, prompt: str, changes: Any = (), **settings: Any) -> None:
+            calls["run"] = Settings().but({"prompt": prompt, **dict(changes), **settings})
 
     code = found.code().replace("import wanlab as wl", "")
     names["wl"] = type("wl", (), {"Lab": Lab})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wanlab.clip import Clip, read_settings
     from wanlab.comfy import from_comfy, to_comfy
     from wanlab.comparing import compare, join
-    from wanlab.errors import FileError, ModelError, SettingsError, WanlabError
+    from wanlab.errors import BusyError, FileError, ModelError, SettingsError, WanlabError
     from wanlab.lab import Lab
     from wanlab.log import RunLog
     from wanlab.measuring import measure
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wanlab.weights.inspection import inspect_checkpoint
 
 _HOMES = {
+    "BusyError": "errors",
     "Clip": "clip",
     "ClipSettings": "settings",
     "FileError": "errors",
@@ -62,6 +63,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BusyError",
     "Clip",
     "ClipSettings",
     "FileError",

@@ -12,11 +12,12 @@ import torch
 
 from wanlab.checks import check
 from wanlab.cost.calibrate import calibrate, calibrated
-from wanlab.cost.estimate import Estimate, estimate
+from wanlab.cost.estimate import estimate
 from wanlab.cost.fits import auto_placement, relief, told
 from wanlab.cost.request import Request
 from wanlab.cost.seconds import Calibration
 from wanlab.inputs import Inputs
+from wanlab.latents import Preview
 from wanlab.log import RUNS, RunLog
 from wanlab.model import checkpoint, finding
 from wanlab.model.lora_files import lora_defaults
@@ -32,9 +33,9 @@ from wanlab.timeline import Timeline
 class Bench:
     """A folder with `runs/`, `steps/` and `inputs/`, and the model that these settings name."""
 
-    def __init__(self, folder: Path, settings: ModelSettings) -> None:
+    def __init__(self, folder: Path, settings: ModelSettings, found: checkpoint.Checkpoint | None = None) -> None:
         self.folder, self.settings = folder, settings
-        self.checkpoint = finding.find(settings)
+        self.checkpoint = found or finding.find(settings)
         self.log = RunLog(folder / RUNS)
         self.store = StepStore(folder / "steps")
         self.inputs = Inputs(folder / "inputs")
@@ -112,19 +113,16 @@ class Bench:
         """
         settings = self.settings.but(placed or {})
         facts = checkpoint.facts_of(self.checkpoint, settings) if placed else self.facts
-        return self._estimated(planned(facts, timeline, changes, self.store.__contains__, known), settings)
+        return self.costed(planned(facts, timeline, changes, self.store.__contains__, known), settings)
 
-    def outlined(self, timeline: Timeline, known: set[str], *, fresh: bool = False) -> PlannedRun:
-        """The plan of a run without its bytes and seconds; `fresh` passes over what is stored."""
-        return planned(self.facts, timeline, {}, (lambda _: False) if fresh else self.store.__contains__, known)
+    def outlined(self, timeline: Timeline, known: set[str] | None = None, *, fresh: bool = False) -> PlannedRun:
+        """The plan of a run without its bytes and seconds, which `costed` adds; `fresh` passes over what is stored."""
+        stored = (lambda _: False) if fresh else self.store.__contains__
+        return planned(self.facts, timeline, {}, stored, set() if known is None else known)
 
-    def estimate(self, run: PlannedRun) -> Estimate:
-        """Bytes and seconds of a planned run on this model, as it is placed here."""
-        found = self._estimated(run, self.settings).estimate
-        assert found is not None
-        return found
-
-    def _estimated(self, run: PlannedRun, settings: ModelSettings) -> PlannedRun:
+    def costed(self, run: PlannedRun, settings: ModelSettings | None = None) -> PlannedRun:
+        """A planned run with its bytes and seconds, the model loaded with these settings or with this bench's."""
+        settings = settings or self.settings
         return estimated(run, self.checkpoint, self._sized(settings), lambda request: calibrated(request, self.folder))
 
     def _sized(self, settings: ModelSettings) -> ModelSettings:
@@ -169,6 +167,22 @@ class Bench:
     def _request(self, timeline: Timeline, settings: ModelSettings) -> Request:
         run = planned(self.facts, timeline, {}, self.store.__contains__, set())
         return request_of(self.checkpoint, self._sized(settings), run)
+
+    @property
+    def device_is_here(self) -> bool:
+        """Whether this machine has the device on which the model is to compute."""
+        return torch.device(self.settings.load_device).type != "cuda" or torch.cuda.is_available()
+
+    @property
+    def preview_file(self) -> Path:
+        """Where the linear map from latents to pixels is kept that was fitted for this VAE."""
+        return self.folder / "previews" / f"{self.checkpoint.vae_fingerprint}.safetensors"
+
+    @property
+    def preview(self) -> Preview | None:
+        """The map that ships with the checkpoint, or was fitted here; None before the first clip of an unknown VAE."""
+        shipped = self.checkpoint.beside / "preview.safetensors"
+        return next((Preview.load(file) for file in (shipped, self.preview_file) if file.exists()), None)
 
     @property
     def model_id(self) -> str:

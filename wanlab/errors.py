@@ -11,6 +11,10 @@ class SettingsError(WanlabError, ValueError):
     """A setting that is unknown, of the wrong type, out of range, or not to be changed here."""
 
 
+class BusyError(WanlabError, RuntimeError):
+    """Something that another thread is using at the moment."""
+
+
 class FileError(WanlabError, OSError):
     """A file that is missing, damaged, not what it should be, or cannot be written."""
 

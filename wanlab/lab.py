@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from wanlab.cost.seconds import Calibration
     from wanlab.model.model import Model
+    from wanlab.panel.panel import Panel
 
 
 class Lab:
@@ -183,6 +184,15 @@ class Lab:
                     f"Run {id} was made by another model than {model['name']!r} is now; its steps cannot be replayed with it."
                 )
         return Run(bench, id, timeline_of(facts), facts)
+
+    def panel(self) -> Panel:
+        """A control panel: every setting as a control, the plan at every change, Run, Stop, a queue, and live previews.
+
+        Needs the extra lab (anywidget). Without a browser its buttons work too: `panel.run_button.click()`, `panel.wait()`.
+        """
+        from wanlab.panel.panel import Panel
+
+        return Panel(self._bench, self.settings)
 
     def trim(self, gib: float) -> float:
         """Delete the oldest stored steps until at most `gib` are left; the log and the clips stay. Returns the GiB freed."""

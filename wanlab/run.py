@@ -82,7 +82,7 @@ class Run:
     @property
     def steps(self) -> Steps:
         """The steps: `run.steps[k].clean`, a loop over them, or shown as the last line of a cell, a scrubber."""
-        return Steps(self, self._bench, partial(_preview, self))
+        return Steps(self, self._bench, partial(preview_of, self))
 
     @property
     def velocities(self) -> list[Tensor]:
@@ -240,10 +240,23 @@ def performing(
     frames: np.ndarray | None = None,
 ) -> Generator[Now]:
     """The same as `perform`, told as it happens, for those who show more than a bar: who closes the generator stops the run."""
+    check_run(bench, timeline)
+    with bench.model.turn.taken():
+        yield from _performed(bench, timeline, fresh, origin or {}, frames)
+
+
+def check_run(bench: Bench, timeline: Timeline) -> None:
+    """Raise SettingsError for what this model cannot do, or read, with these settings, before anything is computed."""
     bench.check(timeline)
     bench.check_texts(timeline)
+
+
+def _performed(
+    bench: Bench, timeline: Timeline, fresh: bool, origin: Mapping[str, Any], frames: np.ndarray | None
+) -> Generator[Now]:
+    """The run itself, from its row in the log to its clip."""
     bench.place(timeline)
-    row = bench.log.start(_facts(bench, timeline, origin or {}))
+    row = bench.log.start(_facts(bench, timeline, origin))
     failure: Failure | None = None
     meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
@@ -384,16 +397,14 @@ def _notable(timeline: Timeline) -> dict[str, Any]:
     return shown | {f"from step {at}": json.dumps(dict(changes), ensure_ascii=False)[1:-1] for at, changes in timeline.forks}
 
 
-def _preview(run: Run) -> Preview:
+def preview_of(run: Run) -> Preview:
     """The map of this VAE: shipped beside the checkpoint, or fitted once on a clip that it decoded, and kept in the lab."""
     bench = run._bench
-    shipped = bench.checkpoint.beside / "preview.safetensors"
-    kept = bench.folder / "previews" / f"{bench.checkpoint.vae_fingerprint}.safetensors"
-    for file in (shipped, kept):
-        if file.exists():
-            return Preview.load(file)
+    known = bench.preview
+    if known is not None:
+        return known
     last = run.steps[len(run.steps) - 1]
     fitted = Preview.fit(run._shown(last).cpu(), run.clip.frames[None], cell=2)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    fitted.save(kept)
+    bench.preview_file.parent.mkdir(parents=True, exist_ok=True)
+    fitted.save(bench.preview_file)
     return fitted

@@ -73,10 +73,11 @@ def calibrate(request: Request, folder: Path | None = None, clock: Clock | None 
 
 def calibrated(request: Request, folder: Path) -> Calibration | None:
     """What was measured before in the same circumstances, or else for a clip of another size; None if nothing was."""
-    if not request.calls:
+    device = torch.device(request.model.load_device)
+    if not request.calls or (device.type == "cuda" and not torch.cuda.is_available()):  # or planned for another machine
         return None
     largest = max(request.calls, key=lambda one: one.frames * one.batch)
-    asked, known = _circumstances(request, largest, torch.device(request.model.load_device)), _read(folder)
+    asked, known = _circumstances(request, largest, device), _read(folder)
     if digest(asked) in known:
         return Calibration(**known[digest(asked)]["measured"])
     alike = [one for one in known.values() if {**one["of"], "size": 0} == {**asked, "size": 0}]

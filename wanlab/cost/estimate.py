@@ -48,6 +48,7 @@ class Estimate:
     others: tuple[Change, ...]
     verdict: str
     notes: tuple[str, ...]
+    calibrated: bool = False  # whether seconds come from a measurement of this machine
 
     @property
     def peak_gib(self) -> float:
@@ -94,6 +95,7 @@ def estimate(request: Request, calibration: Calibration | None = None) -> Estima
         others=told.others,
         verdict=told.sentence,
         notes=tuple(_notes(request, swapping, calibration)),
+        calibrated=calibration is not None,
     )
 
 

@@ -40,6 +40,7 @@ from wanlab.quantize.report import Report, compare_kinds, quantization_report, s
 from wanlab.schedule import low_noise
 from wanlab.settings import ModelSettings
 from wanlab.skips import Facts
+from wanlab.turn import Turn
 from wanlab.weights.dtypes import PRECISIONS
 from wanlab.weights.parameters import parameter_shapes
 
@@ -55,6 +56,7 @@ class Model:
     def __init__(self, settings: ModelSettings, found: checkpoint.Checkpoint, folder: Path | None = None) -> None:
         self.settings, self.checkpoint, self.folder = settings, found, folder
         self._checked = False  # whether check_loader found nothing
+        self.turn = Turn()  # of the threads that compute with the transformer, or move it
         self.device, self.dtype = torch.device(settings.load_device), PRECISIONS[settings.base_precision]
         self.text = TextEncoder(
             lambda: parts.text_encoder(found, self.dtype),
@@ -121,7 +123,7 @@ class Model:
         """The transformers in the order in which a run needs them."""
         scratch = (self.folder or Path(tempfile.gettempdir())) / "scratch"
         loaded: list[Loaded] = []
-        with contextlib.ExitStack() as undo:
+        with self.turn.taken(), contextlib.ExitStack() as undo:
             for part, expert in zip(self.checkpoint.transformers, ("high", "low"), strict=False):
                 loaded.append(load(self.checkpoint, self.settings, self._loras.of(expert), scratch, part=part))
                 undo.callback(loaded[-1].unload)
@@ -221,7 +223,8 @@ class Model:
 
     def unload(self) -> None:
         """Let go of all weights. They are read again when they are next needed."""
-        self._unload_transformers()
+        with self.turn.taken():
+            self._unload_transformers()
         self.text.unload()
         self.frames.unload()
         self.__dict__.pop("image_encoder", None)
@@ -261,7 +264,7 @@ class Model:
     @contextlib.contextmanager
     def at_work(self, timestep: float | Tensor) -> Iterator[WanTransformer3DModel]:
         """Within, the transformer of this timestep stays on its device between two velocities."""
-        with self._at(timestep).at_work() as transformer:
+        with self.turn.taken(), self._at(timestep).at_work() as transformer:
             yield transformer
 
     @torch.inference_mode()

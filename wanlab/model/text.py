@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -41,6 +42,7 @@ class TextEncoder:
         self.settings, self.dtype, self._load, self._load_tokenizer = settings, dtype, load, load_tokenizer
         self._keep, self._embeddings = keep, dict[str, Tensor]()
         self.device = torch.device(settings.load_device)
+        self._reading = threading.Lock()  # a tokenizer that is asked by two threads at once raises "Already borrowed"
 
     @cached_property
     def _kept(self) -> EmbeddingStore | None:
@@ -73,7 +75,8 @@ class TextEncoder:
         text = prompt_clean(text)
         # A token has at least a byte; one ends the text.
         if len(unicodedata.normalize("NFKC", text).encode()) + 2 > TEXT_TOKENS:
-            length = len(self.tokenizer(text).input_ids)
+            with self._reading:
+                length = len(self.tokenizer(text).input_ids)
             if length > TEXT_TOKENS:
                 raise SettingsError(f"{setting} has {length} tokens; the text encoder reads {TEXT_TOKENS}. Shorten it.")
 
@@ -111,7 +114,8 @@ class TextEncoder:
     @torch.inference_mode()
     def _computed(self, text: str) -> Tensor:
         self.check(text)
-        batch = self.tokenizer([prompt_clean(text)], padding="max_length", max_length=TEXT_TOKENS, return_tensors="pt")
+        with self._reading:
+            batch = self.tokenizer([prompt_clean(text)], padding="max_length", max_length=TEXT_TOKENS, return_tensors="pt")
         with resting(self.module, self.computes_on, self.settings.force_offload):
             ids, mask = batch.input_ids.to(self.computes_on), batch.attention_mask.to(self.computes_on)
             states = self.module(ids, mask).last_hidden_state

@@ -34,17 +34,27 @@ function mount(Face, { model, el }) {
   const problem = Object.assign(document.createElement("pre"), { hidden: true, className: "wanlab-problem" });
   problem.setAttribute("role", "alert");
   problem.style.cssText = "white-space: pre-wrap; color: #b00020; background: #b0002018; padding: 8px; border-radius: 6px";
-  el.append(problem, root);
-  for (const twin of document.querySelectorAll(`.wanlab[data-twin="${root.dataset.live}"]`)) twin.hidden = true;
+  // The page beneath hides as long as this element is there, however often it is written anew.
+  const hiding = document.createElement("style");
+  hiding.textContent = `.wanlab[data-twin="${root.dataset.live}"] { display: none !important; }`;
+  el.append(hiding, problem, root);
   const live = new Live(model);
   const forget = live.listen((message) => {
     if (!("problem" in message)) return;
     problem.hidden = !message.problem;
     problem.textContent = message.problem;
   });
-  const face = new Face(root, model.get("content"), live);
+  let [face, gone] = [null, false];
+  // A notebook may put the element into the document only after this: before, it has no size and no colours to follow.
+  const begin = () => {
+    if (gone) return;
+    if (el.isConnected) face = new Face(root, model.get("content"), live);
+    else setTimeout(begin, 10);
+  };
+  begin();
   return () => {
+    gone = true;
     forget();
-    face.stop?.();
+    face?.stop?.();
   };
 }

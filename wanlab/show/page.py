@@ -15,7 +15,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -88,6 +88,7 @@ class Page:
     png: bytes
     text: str
     title: str
+    content: Mapping[str, object] = field(default_factory=dict, compare=False)  # what its face was given
 
     def __repr__(self) -> str:
         return self.text
@@ -154,7 +155,8 @@ def build_page(
 
     `twin` is the key of a widget that shows the same: the page hides while that one lives.
     """
-    payload = json.dumps({**content, "title": title, "notes": list(notes), "css": face.css}, allow_nan=False)
+    content = {**content, "title": title, "notes": list(notes), "css": face.css}
+    payload = json.dumps(content, allow_nan=False)
     key = f' data-twin="{esc(twin)}"' if twin else ""
     parts = [
         f'<div class="wanlab mathjax_ignore" data-face="{esc(face.name)}"{key} data-wanlab="{esc(payload)}">',
@@ -165,7 +167,7 @@ def build_page(
         f"<script>{_page_script(face)}</script>",
         "</div>",
     ]
-    return Page("\n".join(part for part in parts if part), as_png(sheet), text, title)
+    return Page("\n".join(part for part in parts if part), as_png(sheet), text, title, content)
 
 
 def table_html(rows: Sequence[Row], columns: Sequence[str] = (), *, folded: str = "") -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from wanlab.show.drawing import Drawing
 
@@ -38,14 +39,23 @@ class Planned(Protocol):
 
 def draw(runs: Sequence[Planned]) -> Drawing:
     """The noise level of every step of these runs, and beneath it what happens on the steps."""
+    from wanlab.show.drawing import drawing
+
+    figure = drawing(7.5, 1)
+    draw_into(figure, runs)
+    return figure
+
+
+def draw_into(figure: Figure, runs: Sequence[Planned]) -> None:
+    """The same in a figure that need not be pyplot's, which only the main thread may use; its size is set."""
     from matplotlib.ticker import MaxNLocator
 
-    from wanlab.show.drawing import drawing, plain
+    from wanlab.show.drawing import plain
 
     lines = [(index, run, name) for index, run in enumerate(runs) for name in ("", *run.techniques) if name != "context"]
     charts = [(index, run) for index, run in enumerate(runs) if "context" in run.techniques]
     heights = [2.5, _STRIP * len(lines) + 0.1, *([_CHART] * len(charts))]
-    figure = drawing(7.5, sum(heights) + 0.6)
+    figure.set_size_inches(7.5, sum(heights) + 0.6)
     axes = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     _draw_levels(axes[0], runs)
     _draw_lines(axes[1], lines)

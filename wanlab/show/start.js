@@ -19,7 +19,8 @@ function hideComplaint(root) {
   const before = root.dataset.twin && root.closest(".jp-OutputArea-child")?.previousElementSibling;
   if (!before) return;
   const look = () => {
-    if (/Error displaying widget|Loading widget/.test(before.textContent)) before.hidden = true;
+    // Its own rules for display are stronger than the attribute hidden. A widget that comes after all is seen again.
+    before.style.display = /Error displaying widget|Loading widget/.test(before.textContent) ? "none" : "";
   };
   new MutationObserver(look).observe(before, { childList: true, subtree: true, characterData: true });
   look();

@@ -224,7 +224,9 @@ class _Estimates:
         alike = {**run.timeline.settings.flat(), "seed": 0, "prompt": "", "negative_prompt": ""}
         asked = digest(alike, sorted((one.frames, one.batch, count) for one, count in run.passes_by_size.items()))
         if asked not in self._known:
-            self._known[asked] = self.bench.estimate(run)
+            found = self.bench.costed(run).estimate
+            assert found is not None
+            self._known[asked] = found
         return self._known[asked]
 
 
