@@ -67,7 +67,6 @@ def draw_into(figure: Figure, runs: Sequence[Planned]) -> None:
     settings = [run.timeline.settings for run in runs]
     axes[-1].set_xlim(-0.7 - max(one.first_step for one in settings), max(one.steps - one.first_step for one in settings) + 0.2)
     plain(*axes)
-    return figure
 
 
 def label_of(run: Planned) -> str:
