@@ -24,7 +24,7 @@ from wanlab.model import finding
 from wanlab.model.model import Model
 from wanlab.names import step_names
 from wanlab.plans import make_plan
-from wanlab.run import _preview
+from wanlab.run import preview_of
 from wanlab.settings import ModelSettings, Settings
 from wanlab.store import StepStore
 from wanlab.timeline import Timeline
@@ -384,7 +384,7 @@ def test_48_channels_equal_wan_pipeline_bit_for_bit(small_5b: Path, lab_5b: wl.L
     assert torch.equal(run.latents(4), stock(small_5b, run.settings, guidance_scale=run.settings.cfg))
     assert run.clip.frames.shape == (9, 32, 64, 3)
     assert run.steps[1].clean.shape == (1, 48, 3, 2, 4)
-    assert _preview(run)(run.steps[1].clean).shape == (9, 4, 8, 3)  # fitted to the VAE: two pixels for a latent cell
+    assert preview_of(run)(run.steps[1].clean).shape == (9, 4, 8, 3)  # fitted to the VAE: two pixels for a latent cell
 
 
 def test_clips_of_48_channels_go_through_the_vae_and_start_runs(lab_5b: wl.Lab) -> None:
