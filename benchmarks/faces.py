@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,14 +55,14 @@ def voila(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "voila", "panel.ipynb", "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}"]
+    command = [sys.executable, "-m", "voila", "panel.ipynb", "--no-browser", f"--port={port}"]
     log = (folder / "log").open("w")
     server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
         while server.poll() is None:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{address}/voila/static/main.js", timeout=5).close()
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             time.sleep(0.2)
         yield address
