@@ -22,7 +22,7 @@ LOOK = """() => {
         for (const element of root.querySelectorAll('*')) {
             count += 1;
             const name = element.localName;
-            const meant = name === 'script' && element.parentElement?.matches('.wanlab');
+            const meant = name === 'script' && element.parentElement === document.body;
             if (!meant && /^(script|iframe|object|embed|base|link|frame|form)$/.test(name)) wrong.push(name);
             for (const { name, value } of element.attributes)
                 if (/^on/i.test(name) || (/^(src|href|action|formaction|srcdoc|data)$/.test(name) && runs.test(value)))
@@ -44,11 +44,15 @@ def test_no_text_runs_or_opens_anything(new_page: Callable[..., Any], tmp_path: 
         tab = new_page(reduced_motion="reduce", viewport={"width": 1000, "height": 700})
         tab.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
         texts = [text or "empty" for text in STRINGS[start : start + TOGETHER]]
-        body = "".join(FACES[face](text).html for text in texts)
+        pages = [FACES[face](text).html for text in texts]
+        # The script once for all of them: it wakes every face of its kind
+        scripts = [page[page.rindex("<script>") :].removesuffix("</div>").strip() for page in pages]
+        assert len(set(scripts)) == 1
+        body = "".join(page.replace(scripts[0], "") for page in pages) + scripts[0]
         (tmp_path / "page.html").write_bytes(f"<!doctype html><meta charset=utf-8><body>{body}".encode("utf-8", "replace"))
         tab.goto((tmp_path / "page.html").as_uri())
         tab.wait_for_function("() => !document.querySelector('.wanlab:not([data-ready])')")
-        for button in ("Difference", "Keys"):  # faces paint more when they are used
+        for button in ("Difference", "Keys", "Columns", "Scatter", "Parallel coordinates"):  # a face shows more when it is used
             for found in tab.get_by_role("button", name=button, exact=True).all()[:3]:
                 found.click()
         found = tab.evaluate(LOOK)
