@@ -2,13 +2,15 @@
 # make test    all that CI runs: lint, types, tests, notebooks, the notebook faces in a browser
 # make check   lint and types only
 #
-# PYTHON is the Python that makes the environment, VENV where it is, LAB_ARGS and TEST_ARGS go to JupyterLab and pytest:
+# PYTHON is the Python that makes the environment, VENV where it is, WORKERS how many processes test; LAB_ARGS and TEST_ARGS go
+# to JupyterLab and pytest:
 #     make lab PYTHON=python3.12 LAB_ARGS="--no-browser --port 9999"
 
 PYTHON ?= python3
 VENV ?= .venv
 LAB_ARGS ?=
 TEST_ARGS ?=
+WORKERS ?= 2
 NOTEBOOK = notebooks/01_first_clip.ipynb
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e
 
@@ -21,7 +23,7 @@ lab: $(VENV)/.lab
 	exec "$(VENV)/bin/jupyter" lab $$root --LabApp.default_url=/lab/tree/$(NOTEBOOK) $(LAB_ARGS)
 
 test: check
-	"$(VENV)/bin/python" -m pytest $(TEST_ARGS)
+	"$(VENV)/bin/python" -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
 
 check: $(VENV)/.test
 	"$(VENV)/bin/ruff" check
