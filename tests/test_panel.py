@@ -27,11 +27,12 @@ def lab(tmp_path: Path) -> Lab:
 
 @pytest.fixture
 def panel(lab: Lab) -> Iterator[Panel]:
+    before = set(threading.enumerate())  # those of other tests too
     panel = lab.panel()
     panel.settings = QUICK
     yield panel
     panel.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wanlab")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wanlab") and thread not in before]
 
 
 def change(panel: Panel, **changes: Any) -> None:
