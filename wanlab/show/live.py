@@ -18,12 +18,12 @@ import anywidget
 import traitlets
 
 from wanlab.errors import WanlabError
-from wanlab.show.page import Face, Page, _source
+from wanlab.show.page import Face, Page, source
 
 
 def module(face: Face) -> str:
     """The face as a JavaScript module for anywidget."""
-    parts = [face.script, _source("live.js"), f"export default {{ render: (context) => mount({face.name}, context) }};"]
+    parts = [face.script, source("common/live.js"), f"export default {{ render: (context) => mount({face.name}, context) }};"]
     return "\n".join(parts)
 
 

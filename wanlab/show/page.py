@@ -58,7 +58,8 @@ class Face:
     """What brings a page to life: a JavaScript class, made as `new Name(root, content, live)`, and the files it needs.
 
     `content` is what `build_page` was given; `live` is None in a page, and the kernel's end of the line in a widget
-    (`show/live.py`). Scripts and styles are files of this folder without their endings, in the order in which they are joined.
+    (`show/live.py`). Scripts and styles are files of `show/faces/` without
+    their endings ("player/stage"), in the order in which they are joined.
     """
 
     name: str
@@ -68,12 +69,12 @@ class Face:
     @property
     def css(self) -> str:
         """All styles as one text, for the face's shadow root."""
-        return "\n".join(_source(f"{name}.css") for name in self.styles)
+        return "\n".join(source(f"{name}.css") for name in self.styles)
 
     @property
     def script(self) -> str:
         """The classes as one text."""
-        return "\n".join(_source(f"{name}.js") for name in self.scripts)
+        return "\n".join(source(f"{name}.js") for name in self.scripts)
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,12 +184,13 @@ def table_html(rows: Sequence[Row], columns: Sequence[str] = (), *, folded: str 
 
 @cache
 def _page_script(face: Face) -> str:
-    return f'\n(() => {{\n"use strict";\n{face.script}\n{_source("start.js")}\nstart({face.name});\n}})();\n'
+    return f'\n(() => {{\n"use strict";\n{face.script}\n{source("common/start.js")}\nstart({face.name});\n}})();\n'
 
 
 @cache
-def _source(name: str) -> str:
-    return _lean(files("wanlab.show").joinpath(name).read_text(encoding="utf-8"))
+def source(name: str) -> str:
+    """A script or style of `show/faces/`, as it travels."""
+    return _lean(files("wanlab.show").joinpath("faces", name).read_text(encoding="utf-8"))
 
 
 def _lean(source: str) -> str:

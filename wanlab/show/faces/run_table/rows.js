@@ -1,7 +1,7 @@
 /* The rows of the table: only those in view are in the document, so that thousands are as quick as ten. */
 
 class RunRows {
-  static HEIGHT = 30; // of a row, also in runtable.css
+  static HEIGHT = 30; // of a row, also in run_table.css
   static SPARE = 8; // rows drawn above and below the view
   static LETTER = 7.2; // pixels of a letter, about
   static WIDTHS = { status: 104, created: 132, prompt: 250, tags: 150, note: 190 };
@@ -34,7 +34,7 @@ class RunRows {
     this.draw();
   }
 
-  /* Of the ids only their ends are shown then: runtable.css has the same width. */
+  /* Of the ids only their ends are shown then: run_table.css has the same width. */
   get narrow() {
     return this.table.root.clientWidth <= 620;
   }
