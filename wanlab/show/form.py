@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SCRIPTS = ("common/controls", "panel/fields", "panel/form_parts", "panel/form")
+SCRIPTS = ("panel/fields", "panel/form_parts", "panel/form")
 STYLES = ("panel/form",)

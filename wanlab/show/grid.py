@@ -19,7 +19,7 @@ from wanlab.show.player import PLAYER, check_frame_rate
 from wanlab.show.stills import Frames, check_frames, plural
 
 _SCRIPTS = ("places", "cell", "table", "chosen", "controls", "sheet", "input", "grid")
-GRID = Face("Grid", (*PLAYER.scripts, *(f"grid/{name}" for name in _SCRIPTS)), ("grid/grid",))
+GRID = Face("Grid", (*PLAYER.scripts, *(f"grid/{name}" for name in _SCRIPTS)), ("common/controls", "grid/grid"))
 _SHRUNK = "To keep this page small its clips are {}x{}, not {}x{}: differences are those of the smaller pictures."
 _MOST_ROWS = 200  # of the table beneath the still picture
 _AVERAGED = ("seed",)  # an axis of chance: looked at as mean and spread unless asked for otherwise

@@ -27,6 +27,8 @@ from wanlab.show.stills import as_data_url, as_png
 
 Row = tuple[str, Sequence[str]]
 
+_SHARED = tuple(f"common/{name}" for name in ("words", "svg", "controls", "place"))  # by the scripts of all faces
+
 # Nothing may be loaded from anywhere: the browser itself then enforces that a saved page is complete.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 _COMMENT = re.compile(r"^[ \t]*/\*[^*]*(?:\*(?!/)[^*]*)*\*/[ \t]*$", re.MULTILINE)  # with nothing else on its lines
@@ -59,7 +61,7 @@ class Face:
 
     `content` is what `build_page` was given; `live` is None in a page, and the kernel's end of the line in a widget
     (`show/live.py`). Scripts and styles are files of `show/faces/` without
-    their endings ("player/stage"), in the order in which they are joined.
+    their endings ("player/stage"), in the order in which they are joined, after those that all faces share.
     """
 
     name: str
@@ -69,12 +71,12 @@ class Face:
     @property
     def css(self) -> str:
         """All styles as one text, for the face's shadow root."""
-        return "\n".join(source(f"{name}.css") for name in self.styles)
+        return "\n".join(source(f"{name}.css") for name in ("common/base", *self.styles))
 
     @property
     def script(self) -> str:
         """The classes as one text."""
-        return "\n".join(source(f"{name}.js") for name in self.scripts)
+        return "\n".join(source(f"{name}.js") for name in (*_SHARED, *self.scripts))
 
 
 @dataclass(frozen=True, repr=False)

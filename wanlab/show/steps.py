@@ -22,8 +22,8 @@ from wanlab.show.stills import Frames, check_frames, compressed, contact_sheet, 
 
 STEPS = Face(
     "Steps",
-    ("common/clock", "common/pictures", "common/controls", "steps/maps", "steps/curves", "steps/card", "steps/steps"),
-    ("player/player", "steps/steps"),
+    ("common/clock", "common/pictures", "steps/maps", "steps/curves", "steps/card", "steps/stage", "steps/steps"),
+    ("common/controls", "player/player", "steps/steps"),
 )
 
 Numbers = NDArray[np.float32]

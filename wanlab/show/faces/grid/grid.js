@@ -13,12 +13,9 @@ const [SHARE_OF_WINDOW, AROUND_CELL] = [0.74, 34]; // the height that a grid tak
 class Grid {
   constructor(root, page, live) {
     Object.assign(this, { root, page, live });
-    this.shadow = root.attachShadow({ mode: "open" }); // from here on the still part is hidden
-    this.shadow.innerHTML = GRID_TEMPLATE;
-    this.shadow.prepend(make("style", { textContent: page.css }));
-    this.part = {};
-    for (const element of this.shadow.querySelectorAll("[data-part]")) this.part[element.dataset.part] = element;
+    furnish(this, page.css, GRID_TEMPLATE);
     this.places = new GridPlaces(page);
+    this.painter = new Painter(() => this.#paintNow());
     this.visible = new Set();
     this.byElement = new WeakMap();
     this.clock = new Clock(1, page.rate, () => this.refresh());
@@ -29,7 +26,7 @@ class Grid {
     this.fill();
     this.place();
     new GridInput(this);
-    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.clock.set({ playing: true });
+    if (!stillWanted()) this.clock.set({ playing: true });
   }
 
   /* ---- cells: all at once in a page, one by one in a widget */
@@ -98,7 +95,7 @@ class Grid {
     Object.assign(part.cut, { max: 1, step: 0.001 });
     Object.assign(part.size, { min: LEAST_CELL, max: LARGEST_CELL, step: 8 });
     setRange(part.cut, 0.5);
-    for (const child of root.children) if (child.matches("table, details")) part.tables.append(child.cloneNode(true));
+    part.tables.append(...tablesOf(root));
   }
 
   watch() {
@@ -113,17 +110,10 @@ class Grid {
     // A notebook takes cells out of the document when they leave the view, and puts them back.
     new IntersectionObserver((entries) => this.clock.set({ awake: entries.at(-1).isIntersecting })).observe(this.root);
     new ResizeObserver(() => {
-      this.followPage();
+      followPage(this.root, this.part.card);
       this.fit();
     }).observe(this.root);
-    this.root.addEventListener("pointerenter", () => this.followPage());
-  }
-
-  /* The lists that open and the headers that stay have the browser's own colours: they follow a dark page, which its light text
-   * gives away. A widget is made before it is in the document, where there is no colour yet. */
-  followPage() {
-    const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g) ?? [0, 0, 0];
-    this.part.card.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
+    this.root.addEventListener("pointerenter", () => followPage(this.root, this.part.card));
   }
 
   /* ---- the table: headers and cells moved to where the axes have them now */
@@ -222,31 +212,25 @@ class Grid {
     part.table.classList.toggle("crisp", Boolean(clip) && size * devicePixelRatio >= clip.width);
   }
 
-  /* ---- painting: pictures may come late, so one moment at a time, and again if another is due by then */
+  /* ---- painting */
 
-  async paint() {
-    this.stale = true;
-    if (this.painting) return;
-    this.painting = true;
-    try {
-      while (this.stale) {
-        this.stale = false;
-        const frame = this.clock.index;
-        const due = [...this.visible].filter((cell) => cell.frames);
-        const how = { against: this.part.against.value, cut: this.part.cut.value, gain: this.part.gain.value };
-        const reference = how.against && this.reference?.frames ? await this.decoder.picture(this.reference.still(frame)) : null;
-        const pictures = await Promise.allSettled(due.map((cell) => this.decoder.picture(cell.still(frame))));
-        due.forEach((cell, place) => {
-          const { value, reason } = pictures[place];
-          if (reason) cell.fail(reason);
-          else cell.paint(value, cell === this.reference ? null : reference, how);
-        });
-        Object.assign(this.root.dataset, { frame, painted: due.length });
-        if (this.looked) this.root.dataset.ready = "1";
-      }
-    } finally {
-      this.painting = false;
-    }
+  paint() {
+    this.painter.ask();
+  }
+
+  async #paintNow() {
+    const frame = this.clock.index;
+    const due = [...this.visible].filter((cell) => cell.frames);
+    const how = { against: this.part.against.value, cut: this.part.cut.value, gain: this.part.gain.value };
+    const reference = how.against && this.reference?.frames ? await this.decoder.picture(this.reference.still(frame)) : null;
+    const pictures = await Promise.allSettled(due.map((cell) => this.decoder.picture(cell.still(frame))));
+    due.forEach((cell, place) => {
+      const { value, reason } = pictures[place];
+      if (reason) cell.fail(reason);
+      else cell.paint(value, cell === this.reference ? null : reference, how);
+    });
+    Object.assign(this.root.dataset, { frame, painted: due.length });
+    if (this.looked) this.root.dataset.ready = "1";
   }
 
   refresh() {

@@ -5,10 +5,7 @@ class GridInput {
     this.grid = grid;
     this.controls();
     this.cells();
-    // At the window, where nothing comes before it: some versions of JupyterLab take keys on their way down.
-    const key = (event) => event.composedPath().includes(grid.root) && this.key(event);
-    grid.root.addEventListener("focusin", () => window.addEventListener("keydown", key, true));
-    grid.root.addEventListener("focusout", () => window.removeEventListener("keydown", key, true));
+    hearKeys(grid.root, { keydown: (event) => event.composedPath().includes(grid.root) && this.key(event) });
   }
 
   controls() {

@@ -66,4 +66,4 @@ function meanAndSpread(values) {
   return { count: known.length, mean: known.length ? mean : null, spread: known.length > 1 ? Math.sqrt(squares / (known.length - 1)) : null };
 }
 
-const gridNumber = (value) => String(Number(value.toPrecision(4)));
+const gridNumber = (value) => short(value, 4);

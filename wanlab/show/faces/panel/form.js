@@ -170,16 +170,12 @@ class Form {
   }
 
   watch() {
+    const follow = () => followPage(this.parent, this.root);
     new ResizeObserver(() => {
       this.layout();
       follow();
     }).observe(this.root);
     this.layout();
-    // Lists that open and boxes are the browser's own: they must follow a dark page, which its light text gives away.
-    const follow = () => {
-      const [red, green, blue] = getComputedStyle(this.parent).color.match(/[\d.]+/g) ?? [0, 0, 0]; // not in the page yet
-      this.root.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
-    };
     this.root.addEventListener("pointerenter", follow);
     follow();
     // A notebook takes letters, arrows and Enter for commands of its own unless they stay here.

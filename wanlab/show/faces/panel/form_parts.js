@@ -80,7 +80,7 @@ class FormBar {
     this.changed.hidden = !changed && !this.onlyChanged;
     this.reset.hidden = !changed;
     this.reset.disabled = this.preset.disabled = locked;
-    this.status.textContent = this.words.length ? `${found} setting${found === 1 ? "" : "s"} found` : "";
+    this.status.textContent = this.words.length ? `${counted(found, "setting")} found` : "";
   }
 }
 

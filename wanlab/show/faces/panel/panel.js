@@ -39,17 +39,14 @@ class Panel {
   constructor(root, content, live) {
     Object.assign(this, { root, content, live });
     this.view = Math.random().toString(36).slice(2);
-    this.shadow = root.attachShadow({ mode: "open" });
-    this.shadow.innerHTML = PANEL;
-    this.shadow.prepend(make("style", { textContent: content.css }));
-    this.part = {};
-    for (const element of this.shadow.querySelectorAll("[data-part]")) this.part[element.dataset.part] = element;
+    furnish(this, content.css, PANEL);
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", "Control panel");
     this.part.card.dataset.live = Boolean(live);
     root.addEventListener("keydown", (event) => this.keep(event));
     this.build();
-    this.follow();
+    root.addEventListener("pointerenter", () => followPage(root, this.part.card));
+    followPage(root, this.part.card);
     this.hear(content.state ?? {});
     if (live) this.greet();
     root.dataset.ready = "1";
@@ -188,16 +185,6 @@ class Panel {
 
   hear_compared(content) {
     if (content) this.last.play(content);
-  }
-
-  /* Lists that open are the browser's own: they follow a dark page, which its light text gives away. */
-  follow() {
-    const look = () => {
-      const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g);
-      this.part.card.style.colorScheme = 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
-    };
-    this.root.addEventListener("pointerenter", look);
-    look();
   }
 
   keep(event) {

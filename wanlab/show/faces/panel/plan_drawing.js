@@ -4,26 +4,8 @@
  * is made its finished steps are marked.
  */
 
-const SVG = "http://www.w3.org/2000/svg";
 const PLAN = { left: 98, right: 8, curve: 104, row: 22, box: 16, gap: 8, axis: 30 };
 const SHADES = 4; // weights of windows are drawn in so many steps, so that a long clip needs few shapes
-
-function shape(tag, attributes, text) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
-
-/* Whole numbers for an axis, at most `most` of them. */
-function ticks(last, most) {
-  const rough = Math.max(1, last / most);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const by = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough);
-  return Array.from({ length: Math.floor(last / by) + 1 }, (_, index) => index * by);
-}
 
 class PlanDrawing {
   plan = null;
@@ -77,8 +59,8 @@ class PlanDrawing {
     this.progress(this.done);
   }
 
-  put(tag, attributes, text) {
-    const element = shape(tag, attributes, text);
+  put(tag, attributes, ...children) {
+    const element = shape(tag, attributes, ...children);
     this.parts.push(element);
     return element;
   }
@@ -159,7 +141,8 @@ class PlanDrawing {
 
   axis(top) {
     const steps = this.plan.sigmas.length - 1;
-    for (const tick of ticks(Math.max(0, steps - 1), Math.max(2, Math.floor(this.width / 70)))) {
+    const every = Math.max(1, roundStep(Math.max(1, steps - 1) / Math.max(2, Math.floor(this.width / 70))));
+    for (let tick = 0; tick < Math.max(1, steps); tick += every) {
       this.put("text", { x: this.x(tick), y: top + 8, class: "tick" }, String(tick));
     }
     this.put("text", { x: (PLAN.left + this.width - PLAN.right) / 2, y: top + 24, class: "tick" }, "step");

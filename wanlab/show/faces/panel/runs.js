@@ -15,7 +15,7 @@ class PreviewPicture {
     this.canvas = make("canvas", { role: "img", ariaLabel: "Preview of the clip at this step" });
     this.figure = make("div", { className: "preview", hidden: true }, this.canvas);
     parent.append(this.figure);
-    this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.still = stillWanted();
     new IntersectionObserver((entries) => this.clock?.set({ awake: (this.awake = entries.at(-1).isIntersecting) })).observe(this.figure);
   }
 

@@ -128,8 +128,5 @@ function rangeTold({ name, index, values }) {
   return known.length ? `${who}: ${shortNumber(Math.min(...known))} to ${shortNumber(Math.max(...known))}` : `${who}: nothing`;
 }
 
-/* Three digits; a number that is not known is a dash. */
-function shortNumber(value) {
-  if (value === null || value === undefined) return "\u2013";
-  return value && Math.abs(value) < 0.01 ? value.toExponential(1) : Number(value.toPrecision(3)).toString();
-}
+/* A number that is not known is a dash. */
+const shortNumber = (value) => (value === null || value === undefined ? "\u2013" : short(value));

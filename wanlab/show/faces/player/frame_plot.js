@@ -7,7 +7,7 @@ class FramePlot {
 
   constructor(clock) {
     this.clock = clock;
-    this.svg = svgShape("svg", { class: "plot", role: "img", height: FramePlot.HEIGHT });
+    this.svg = shape("svg", { class: "plot", role: "img", height: FramePlot.HEIGHT });
     this.svg.addEventListener("pointerdown", (event) => this.#drag(event));
   }
 
@@ -20,7 +20,7 @@ class FramePlot {
     const [from, to] = [low ?? Math.min(...known), Math.max(...known)];
     this.ticks = roundNumbers(from, to > from ? to : from + 1);
     this.width = width;
-    this.cursor = svgShape("path", { class: "cursor", d: `M0 ${top}V${FramePlot.HEIGHT - bottom}` });
+    this.cursor = shape("path", { class: "cursor", d: `M0 ${top}V${FramePlot.HEIGHT - bottom}` });
     svg.setAttribute("viewBox", `0 0 ${width} ${FramePlot.HEIGHT}`);
     svg.setAttribute("aria-label", told);
     const lines = series.map((one) => this.#line(one));
@@ -47,8 +47,8 @@ class FramePlot {
   #values() {
     const { left, right } = FramePlot.EDGE;
     return this.ticks.flatMap((tick) => [
-      svgShape("path", { class: "grid", d: `M${left} ${this.#y(tick)}H${this.width - right}` }),
-      svgShape("text", { x: left - 6, y: this.#y(tick) + 4, "text-anchor": "end" }, Number(tick.toPrecision(6))),
+      shape("path", { class: "grid", d: `M${left} ${this.#y(tick)}H${this.width - right}` }),
+      shape("text", { x: left - 6, y: this.#y(tick) + 4, "text-anchor": "end" }, Number(tick.toPrecision(6))),
     ]);
   }
 
@@ -61,15 +61,15 @@ class FramePlot {
     const y = FramePlot.HEIGHT - FramePlot.EDGE.bottom + 14;
     return [...new Set([1, ...between, last])].map((frame) => {
       const [anchor, text] = frame === 1 ? ["start", "frame 1"] : ["middle", frame];
-      return svgShape("text", { x: this.#x(frame - 1), y, "text-anchor": anchor }, text);
+      return shape("text", { x: this.#x(frame - 1), y, "text-anchor": anchor }, text);
     });
   }
 
   #line({ mark, values }) {
     const points = values.flatMap((value, frame) => (value === null ? [] : [`${this.#x(frame)} ${this.#y(value)}`]));
-    if (points.length > 1) return svgShape("path", { class: `line ${mark}`, d: `M${points.join("L")}` });
+    if (points.length > 1) return shape("path", { class: `line ${mark}`, d: `M${points.join("L")}` });
     const [cx, cy] = points.length ? points[0].split(" ") : [0, 0];
-    return svgShape("circle", { class: `point ${mark}`, cx, cy, r: points.length ? 3 : 0 });
+    return shape("circle", { class: `point ${mark}`, cx, cy, r: points.length ? 3 : 0 });
   }
 
   /* Each clip's number at the end of its line: moved down where lines end together, then up from the bottom. */
@@ -86,7 +86,7 @@ class FramePlot {
       place.y = Math.min(place.y, lowest);
       lowest = place.y - FramePlot.LETTERS;
     }
-    return places.map(({ index, mark, x, y }) => svgShape("text", { class: `end ${mark}`, x, y: y + 4 }, index + 1));
+    return places.map(({ index, mark, x, y }) => shape("text", { class: `end ${mark}`, x, y: y + 4 }, index + 1));
   }
 
   #drag(event) {
@@ -103,20 +103,4 @@ class FramePlot {
     svg.onpointerup = svg.onpointercancel = () => (svg.onpointermove = null);
     move(event);
   }
-}
-
-function svgShape(tag, attributes, text = "") {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.textContent = text;
-  return element;
-}
-
-/* Round numbers from one below `low` to one above `high`, about `count` of them. */
-function roundNumbers(low, high, count = 3) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
-  const first = Math.floor(low / step + 1e-9);
-  return Array.from({ length: Math.ceil(high / step - 1e-9) - first + 1 }, (_, index) => (first + index) * step);
 }

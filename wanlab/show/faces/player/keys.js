@@ -16,16 +16,7 @@ class Keys {
     const { root } = player;
     const down = (event) => event.composedPath().includes(root) && this.#down(event);
     const up = (event) => event.key.toLowerCase() === "b" && player.holdSecond(false);
-    // At the window, where nothing comes before it: some versions of JupyterLab take keys on their way down.
-    root.addEventListener("focusin", () => {
-      window.addEventListener("keydown", down, true);
-      window.addEventListener("keyup", up, true);
-    });
-    this.stop = () => {
-      window.removeEventListener("keydown", down, true);
-      window.removeEventListener("keyup", up, true);
-    };
-    root.addEventListener("focusout", this.stop);
+    this.stop = hearKeys(root, { keydown: down, keyup: up });
   }
 
   #actions() {

@@ -5,18 +5,12 @@
  */
 
 const BLINKS = 2; // changes a second to begin with; what flashes more than three times a second can cause seizures
-const stillWanted = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 class Player {
   constructor(root, page) {
     Object.assign(this, { root, page });
     this.clips = this.page.clips.map((clip) => ({ ...clip, stills: unpack(clip, this.page.kind) }));
-    this.shadow = root.attachShadow({ mode: "open" }); // from here on the still part is hidden
-    this.shadow.innerHTML = TEMPLATE;
-    this.shadow.prepend(make("style", { textContent: this.page.css }));
-    this.part = {};
-    for (const element of this.shadow.querySelectorAll("[data-part]")) this.part[element.dataset.part] = element;
-
+    furnish(this, page.css, PLAYER_TEMPLATE);
     this.frames = Math.max(...this.clips.map((clip) => clip.stills.length));
     this.mode = this.page.mode;
     this.pair = [0, Math.min(1, this.clips.length - 1)];
@@ -25,9 +19,7 @@ class Player {
     this.clocks = [this.clock, this.blink];
     this.several = this.clips.length > 1;
 
-    // The still part's own tables, so that there is one of each
-    const tables = [...root.children].filter((child) => child.matches("table, details"));
-    this.table = new SettingsTable(this.part.settings, tables, this.clips.length);
+    this.table = new SettingsTable(this.part.settings, tablesOf(root), this.clips.length);
     this.part.tables.append(...this.table.rest);
     this.full = new FullScreen(root, () => this.filled());
     this.stage = new Stage(this, this.table);
@@ -77,16 +69,11 @@ class Player {
     this.follow();
   }
 
-  /* The lists that open are the browser's own: they must follow a dark page, which its light text gives away. A full screen
-   * has no page behind it: it takes that page's ground and ink along. */
+  /* A full screen has no page behind it: it takes that page's ground and ink along. */
   follow() {
-    if (this.full.on) return;
-    const ink = getComputedStyle(this.root).color;
-    if (!ink) return; // not in the document yet
-    const [red, green, blue] = ink.match(/[\d.]+/g);
-    const dark = 0.3 * red + 0.6 * green + 0.1 * blue > 128;
-    this.part.card.style.colorScheme = dark ? "dark" : "light";
-    this.root.style.setProperty("--ink", ink);
+    const dark = this.full.on ? null : followPage(this.root, this.part.card);
+    if (dark === null) return;
+    this.root.style.setProperty("--ink", getComputedStyle(this.root).color);
     this.root.style.setProperty("--ground", groundOf(this.root) ?? (dark ? "#111" : "#fff"));
   }
 

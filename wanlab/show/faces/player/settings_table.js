@@ -8,8 +8,8 @@ class SettingsTable {
     this.place = place;
     const fits = (table) => table.matches("table") && table.tHead?.rows[0].cells.length === count + 1;
     const own = count > 1 ? tables.find(fits) : null;
-    this.table = own?.cloneNode(true) ?? null;
-    this.rest = tables.filter((table) => table !== own).map((table) => table.cloneNode(true));
+    this.table = own ?? null;
+    this.rest = tables.filter((table) => table !== own);
     if (this.table) this.#mark();
   }
 

@@ -11,6 +11,7 @@ class Stage {
 
   constructor(player, table) {
     Object.assign(this, { player, table, element: player.part.stage, canvases: [] });
+    this.painter = new Painter(() => this.#paintNow(), (error) => player.fail(error));
     const { width, height } = player.clips[0];
     this.decoder = new Decoder(0);
     this.keepDecoded(width * height);
@@ -147,32 +148,21 @@ class Stage {
     return Math.max(120, root.clientHeight - others.reduce((sum, child) => sum + child.offsetHeight + 10, 2 * Stage.GAP));
   }
 
-  /* ---- painting: pictures may come late, so one moment at a time, and again if another is due by then */
+  /* ---- painting */
 
-  async paint() {
-    this.stale = true;
-    if (this.painting) return;
-    this.painting = true;
-    try {
-      while (this.stale) {
-        this.stale = false;
-        const { player, canvases } = this;
-        const { mode, shown, clock } = player;
-        const frame = clock.index;
-        const pictures = await Promise.all(this.#pictures(frame));
-        if (canvases !== this.canvases) {
-          this.stale = true; // another mode by now
-          continue;
-        }
-        this.#draw(mode, canvases, pictures, frame);
-        player.painted(frame, mode, shown);
-        if (clock.playing) this.#decodeAhead(clock.ahead(Stage.AHEAD));
-      }
-    } catch (error) {
-      this.player.fail(error);
-    } finally {
-      this.painting = false;
-    }
+  paint() {
+    this.painter.ask();
+  }
+
+  async #paintNow() {
+    const { player, canvases } = this;
+    const { mode, shown, clock } = player;
+    const frame = clock.index;
+    const pictures = await Promise.all(this.#pictures(frame));
+    if (canvases !== this.canvases) return this.paint(); // another mode by now
+    this.#draw(mode, canvases, pictures, frame);
+    player.painted(frame, mode, shown);
+    if (clock.playing) this.#decodeAhead(clock.ahead(Stage.AHEAD));
   }
 
   /* What cannot be decoded is told when it is due. */

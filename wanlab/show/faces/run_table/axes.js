@@ -1,12 +1,5 @@
 /* Axes of charts: where a value lies between 0 and 1, and which marks are written beside it. Numbers, times and categories. */
 
-function shape(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 class RunAxis {
   static MOST_MARKS = 12;
 
@@ -65,16 +58,15 @@ class RunAxis {
   /* A value of this axis as text, for marks and ranges. */
   told(value) {
     if (typeof value !== "number") return String(value);
-    return this.times ? RunData.time(new Date(value).toISOString()).slice(5) : RunData.short(value);
+    return this.times ? RunData.time(new Date(value).toISOString()).slice(5) : short(value);
   }
 
   static #even(low, high, times, whole) {
     const rough = Math.max((high - low) / 5, whole ? 1 : 0);
-    const power = 10 ** Math.floor(Math.log10(rough));
     const minutes = [60e3, 300e3, 900e3, 36e5, 144e5, 432e5, 864e5, 6048e5, 2592e6];
     const step = times
       ? (minutes.find((each) => each >= rough) ?? Math.ceil(rough / 2592e6) * 2592e6)
-      : ([1, 2, 5, 10].find((each) => each * power >= rough) ?? 10) * power;
+      : roundStep(rough);
     const marks = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9 && marks.length < 20; k += 1) marks.push(k * step);
     return marks;

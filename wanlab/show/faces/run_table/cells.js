@@ -56,7 +56,7 @@ class RunData {
     if (typeof value === "number") {
       const measured = column?.part === "measured";
       if (measured && column.unit === "s" && value > 0 && value < 1e-3) return "<0.001 s";
-      const number = Number.isInteger(value) ? String(value) : RunData.short(value);
+      const number = Number.isInteger(value) ? String(value) : short(value);
       return measured && column.unit ? `${number} ${column.unit}` : number;
     }
     if (column?.name === "created") return RunData.time(value);
@@ -73,10 +73,6 @@ class RunData {
       return `from step ${one[0]}: ${changes.join(", ")}`;
     }
     return one !== null && typeof one === "object" ? JSON.stringify(one) : RunData.text(one);
-  }
-
-  static short(value) {
-    return Math.abs(value) >= 1e5 || (value && Math.abs(value) < 1e-3) ? value.toExponential(1) : String(Number(value.toPrecision(3)));
   }
 
   static time(iso) {

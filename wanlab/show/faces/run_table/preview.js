@@ -13,7 +13,7 @@ class RunPreview {
     this.canvas = make("canvas", { width: 1, height: 1, hidden: true });
     this.canvas.setAttribute("role", "img");
     this.clock = null;
-    this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.still = stillWanted();
   }
 
   static #picture(sheet) {

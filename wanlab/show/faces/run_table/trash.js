@@ -14,7 +14,7 @@ class RunTrash {
   }
 
   static #runs(count) {
-    return count === 1 ? "1 run" : `${count} runs`;
+    return counted(count, "run");
   }
 
   static #size(bytes) {

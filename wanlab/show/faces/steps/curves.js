@@ -5,8 +5,6 @@ const [CHART_HEIGHT, MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM] = [19
 const ABOVE_ZERO = 0.12; // where the logarithmic axis begins, as a part of its height
 const MOST_DECADES = 9; // of the logarithmic axis; smaller values lie on its floor
 
-const short = (value) => (value === null ? "unknown" : String(Number(value.toPrecision(3))));
-
 class Curves {
   step = 0;
 
@@ -89,10 +87,8 @@ class Curves {
     this.now = this.put("path", { class: "now" });
   }
 
-  put(tag, attributes, text = "") {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.textContent = text;
+  put(tag, attributes, ...children) {
+    const element = shape(tag, attributes, ...children);
     this.part.chart.append(element);
     return element;
   }
@@ -127,8 +123,7 @@ class Curves {
     const { runs, parted } = this.page;
     const mark = (step, kind, text) => {
       const x = step ? this.x(step - 0.5) : this.x(0);
-      const line = this.put("path", { class: kind, d: `M${x} ${MARGIN_TOP}V${CHART_HEIGHT - MARGIN_BOTTOM}` });
-      line.append(Object.assign(document.createElementNS("http://www.w3.org/2000/svg", "title"), { textContent: text }));
+      this.put("path", { class: kind, d: `M${x} ${MARGIN_TOP}V${CHART_HEIGHT - MARGIN_BOTTOM}` }, shape("title", {}, text));
     };
     if (parted !== null) mark(parted, "parted", `they part at step ${parted}`);
     else for (const run of runs) for (const [step, text] of run.forks) mark(step, "fork", `from step ${step}: ${text}`);
