@@ -27,13 +27,13 @@ PACKAGE = ROOT / "wanlab"
 # From the ground up: a module imports from lower layers, and from its own package. A name stands for a module or for all
 # of a package that is not listed by itself; what is not listed fails.
 LAYERS = (
-    ("errors", "failures", "process", "progress"),
+    ("errors", "failures", "process", "progress", "terminal"),
     ("declare", "files", "turn", "schedule", "windows", "time_embedding"),
     ("attention_modes", "quantize.kinds", "placement.spread"),
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
-    ("timeline", "skips", "sections", "values"),
-    ("outline", "names", "knobs", "containers", "table", "annotations", "filters", "trash", "differing", "terminal"),
+    ("timeline", "skips", "sections", "values", "document"),
+    ("outline", "names", "knobs", "containers", "table", "annotations", "filters", "trash", "differing"),
     ("log", "clip", "show", "metrics", "columns"),
     ("quantize",),
     ("weights",),
