@@ -32,7 +32,7 @@ LAYERS = (
     ("attention_modes", "quantize.kinds", "placement.spread"),
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
-    ("timeline", "skips", "sections", "values", "document"),
+    ("timeline", "skips", "sections", "values", "document", "run_json"),
     ("outline", "names", "knobs", "containers", "table", "annotations", "filters", "trash", "differing"),
     ("log", "clip", "show", "metrics", "columns"),
     ("quantize",),
