@@ -24,9 +24,9 @@ from PIL import Image
 from wanlab.document import Row, Shown, esc, table_html, write_document
 from wanlab.show.stills import as_data_url, as_png
 
-__all__ = ["Face", "Page", "Row", "Shown", "build_page", "esc", "source", "table_html"]
+__all__ = ["SHARED", "Face", "Page", "Row", "Shown", "build_page", "esc", "source", "table_html"]
 
-_SHARED = tuple(f"common/{name}" for name in ("words", "svg", "controls", "place"))  # by the scripts of all faces
+SHARED = tuple(f"common/{name}" for name in ("words", "svg", "controls", "place"))  # what all faces begin with
 _COMMENT = re.compile(r"^[ \t]*/\*[^*]*(?:\*(?!/)[^*]*)*\*/[ \t]*$", re.MULTILINE)  # with nothing else on its lines
 
 
@@ -51,7 +51,7 @@ class Face:
     @property
     def script(self) -> str:
         """The classes as one text."""
-        return "\n".join(source(f"{name}.js") for name in (*_SHARED, *self.scripts))
+        return "\n".join(source(f"{name}.js") for name in (*SHARED, *self.scripts))
 
 
 @dataclass(frozen=True, repr=False)
