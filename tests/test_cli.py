@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from wanlab.__main__ import _parsers, main
+from wanlab.__main__ import main
 from wanlab.comfy import to_comfy
 from wanlab.knobs import LAB_FOLDER, changes_from
 from wanlab.log import RunLog
+from wanlab.parsers import parsers
 from wanlab.settings import Settings
 from wanlab.tiny import tiny_path
 
@@ -312,7 +313,7 @@ def test_comfy_prints_the_line_that_makes_the_same_run(tmp_path: Path, capsys: p
     assert "\x1b" not in said.out
     words = shlex.split(said.out)
     assert words[:2] == ["wanlab", "run"]
-    given, strange = _parsers()[0].parse_known_args(words[1:])
+    given, strange = parsers()[0].parse_known_args(words[1:])
     assert not strange
     assert changes_from(given)["feta.weight"] == 4
     assert changes_from(given)["clip.pingpong"] is True

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 import wanlab.log
+import wanlab.run_json
 from wanlab.errors import FileError
 from wanlab.files import write_whole
 from wanlab.log import RunLog
@@ -284,7 +285,7 @@ def test_a_run_that_ends_while_it_is_read_is_not_called_crashed(log: RunLog, mon
         run.finish("stopped")
         return False
 
-    monkeypatch.setattr(wanlab.log, "lives", end_first)
+    monkeypatch.setattr(wanlab.run_json, "lives", end_first)
     assert log.frame().status[run.id] == "stopped"
 
 
@@ -616,8 +617,8 @@ def without_index(log: RunLog) -> pandas.DataFrame:
 
 def test_with_and_without_the_index_the_rows_are_equal(indexed: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    read = wanlab.log._content
-    monkeypatch.setattr(wanlab.log, "_content", lambda file, stamp: opened.append(file) or read(file, stamp))
+    read = wanlab.run_json._content
+    monkeypatch.setattr(wanlab.run_json, "_content", lambda file, stamp: opened.append(file) or read(file, stamp))
     quick = indexed.frame()
     assert len(opened) == 2, "a finished run was opened although it is in the index"
     assert_frame_equal(quick, without_index(indexed))

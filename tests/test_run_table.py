@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import queue
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from wanlab.columns import chosen_columns, described
 from wanlab.errors import FileError, SettingsError
 from wanlab.filters import nearest, parse
 from wanlab.log import RunLog
+from wanlab.run import Run
 from wanlab.run_table import RunTable
 from wanlab.settings import declared
 from wanlab.show.runtable import RunTableContent, preview, shown
@@ -323,3 +326,22 @@ def test_a_run_that_is_in_the_log_again_is_not_overwritten(log: RunLog) -> None:
     with pytest.raises(FileError, match="is there already"):
         log.restore(first)
     assert log.trash.ids() == [first]
+
+
+def test_other_questions_are_answered_while_clips_are_decoded(log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("anywidget")
+    decoded = threading.Event()
+
+    def opened(id: str) -> Run:
+        decoded.wait(60)
+        raise FileError("its steps are gone")
+
+    widget, said = RunTable(log, opened).widget, queue.SimpleQueue[dict[str, Any]]()
+    monkeypatch.setattr(widget, "tell", said.put)
+    widget._heard(None, {"ask": "compare", "ids": log.ids()[:2]}, [])
+    widget._heard(None, {"ask": "refresh"}, [])
+    before = [said.get(timeout=60) for _ in range(3)]
+    assert [one.get("answered") for one in before] == [None, "refresh", None]
+    decoded.set()
+    assert said.get(timeout=60) == {"answered": "compare"}, "the browser waits for no answer, whatever came of it"
+    assert said.get(timeout=60) == {"problem": "its steps are gone"}

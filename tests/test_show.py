@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,12 @@ from PIL import Image
 from hostile import Reading
 from wanlab.errors import FileError
 from wanlab.show import Page, Tile, player, steps_page
-from wanlab.show.page import _lean, esc
+from wanlab.show.grid import GRID
+from wanlab.show.page import SHARED, Face, _lean, esc
+from wanlab.show.panel import PANEL
+from wanlab.show.player import PLAYER
+from wanlab.show.runtable import RUN_TABLE
+from wanlab.show.steps import STEPS
 from wanlab.show.stills import contact_sheet, encode, spread
 
 
@@ -245,3 +252,16 @@ def test_spread_is_different_indices_in_order_from_the_first(count: int, wanted:
     assert indices[0] == 0
     assert len(indices) == min(count, wanted)
     assert wanted == 1 or indices[-1] == count - 1
+
+
+@pytest.mark.parametrize("face", [PLAYER, GRID, STEPS, RUN_TABLE, PANEL], ids=lambda face: face.name)
+def test_a_top_level_name_is_given_once_in_a_face(face: Face) -> None:
+    """All scripts of a face are joined into one: a class that is declared twice is an error, of two functions one wins."""
+    folder = files("wanlab.show") / "faces"
+    scripts = [
+        folder.joinpath(f"{name}.js").read_text("utf-8") for name in (*SHARED, *face.scripts, "common/start", "common/live")
+    ]
+    found = re.findall(r"^(?:async )?(?:class|function|const|let) (\w+|\[.*?\] =)", "\n".join(scripts), re.MULTILINE)
+    names = [name for one in found for name in re.findall(r"\w+", one)]
+    assert {face.name, "make", "furnish", "start", "mount"} <= set(names)
+    assert sorted(names) == sorted(set(names))

@@ -1,7 +1,7 @@
 """Filters of runs: "cfg > 3 and prompt contains circle" as something that says of a run whether it is meant. No torch.
 
-The table of runs filters in the browser too; `show/filter.js` follows the same grammar and gives the same sentences, and the
-tests ask both the same questions. Nothing that a person types is ever evaluated as code.
+The table of runs filters in the browser too; `show/faces/run_table/filter.js` follows the same grammar and gives the same
+sentences, and the tests ask both the same questions. Nothing that a person types is ever evaluated as code.
 
     filter     = [ either ]                       nothing means every run
     either     = both { ("or" | "|" | "||") both }

@@ -17,7 +17,8 @@ from wanlab.errors import SettingsError
 from wanlab.knobs import LAB_FOLDER
 from wanlab.planning import divided
 from wanlab.plans import Plan
-from wanlab.run import Run, perform, timeline_of
+from wanlab.run import Run, perform
+from wanlab.run_facts import timeline_of
 from wanlab.run_table import RunTable
 from wanlab.settings import INPUTS, ModelSettings, Settings, declared
 from wanlab.sweeps.axes import How, read_axes

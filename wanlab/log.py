@@ -22,22 +22,20 @@ import contextlib
 import hashlib
 import itertools
 import json
-import math
 import os
-import re
 import secrets
 import shutil
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from wanlab import table
 from wanlab.annotations import annotate, measured, notes_of
 from wanlab.errors import FileError
 from wanlab.files import write_whole
-from wanlab.process import lives, this_process
+from wanlab.process import this_process
+from wanlab.run_json import Stamp, facts_in, parse, plain, reason_of, stamp_of
 from wanlab.trash import Trash
 
 if TYPE_CHECKING:
@@ -47,16 +45,10 @@ RUNS = "runs"  # the folder of a lab that its log reads
 FORMAT = 1
 Ending = Literal["done", "stopped", "failed"]
 
-# What a run.json may hold at most. That of a run with 1000 steps has 30 KB and is 5 deep.
-MOST_BYTES = 2**20
-MOST_DEPTH = 20
-
 _INDEX = ".index"
 _INDEX_VERSION = 2  # raise it when rows are made differently from the same run.json
 _INDEX_AFTER = 20  # the index is written again when it is wrong about more runs than this
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: ascending in ASCII, nothing that reads like another
-
-_Stamp = tuple[int, int]  # what changes when a run.json does: its time in nanoseconds and its size in bytes
 
 
 class RunLog:
@@ -71,7 +63,7 @@ class RunLog:
 
         Facts are nested mappings of numbers, text, None and lists of these. A number that is not finite is noted as null.
         """
-        noted = _plain(facts, "facts")
+        noted = plain(facts, "facts")
         path, created = self._claim()
         own = {"format": FORMAT, "id": path.name, "status": "running", "created": created, "process": this_process()}
         try:
@@ -93,14 +85,14 @@ class RunLog:
         """
         file = self.folder / id / "run.json"
         try:
-            facts = _read(file, _stamp(file), this_process())
+            facts = facts_in(file, stamp_of(file), this_process())
             table.row(facts)  # what is unreadable there is so here
             return facts
         except (FileNotFoundError, NotADirectoryError):
             problem = f"There is no run {id} in {self.folder}; ids() names its runs."
         except (OSError, ValueError, RecursionError) as error:
             problem = (
-                f"{file} cannot be read: {_reason(error)}. Remove the run's folder or put back a copy; other runs are well."
+                f"{file} cannot be read: {reason_of(error)}. Remove the run's folder or put back a copy; other runs are well."
             )
         raise FileError(problem)
 
@@ -132,7 +124,7 @@ class RunLog:
         file = self._folder_of(id) / "run.json"
         running = False
         with contextlib.suppress(ValueError, RecursionError, OSError):  # what cannot be read may be deleted
-            running = _read(file, _stamp(file), this_process())["status"] == "running"
+            running = facts_in(file, stamp_of(file), this_process())["status"] == "running"
         if running:
             raise FileError(f"Run {id} is still running; stop it before it is deleted.")
         self.trash.put(id)
@@ -163,23 +155,23 @@ class RunLog:
                     path.mkdir()
                     return path, moment.isoformat(timespec="microseconds")
         except OSError as error:
-            reason = _reason(error)
+            reason = reason_of(error)
         raise FileError(f"{self.folder} cannot keep runs: {reason}. Choose another folder.")
 
-    def _stamps(self) -> dict[str, _Stamp]:
+    def _stamps(self) -> dict[str, Stamp]:
         """The ids of all runs, oldest first, with their stamps."""
         try:
             names = sorted(os.listdir(self.folder))
         except FileNotFoundError:
             return {}
         except OSError as error:
-            reason = _reason(error)
+            reason = reason_of(error)
         else:
             stamps = {}
             for name in names:
                 if name[0] != "." and name.isprintable():
                     with contextlib.suppress(OSError):  # no folder, or none of a run
-                        stamps[name] = _stamp(f"{self.folder}/{name}/run.json")
+                        stamps[name] = stamp_of(f"{self.folder}/{name}/run.json")
             return stamps
         raise FileError(f"{self.folder} cannot be read: {reason}. Choose the folder of a log.")
 
@@ -191,11 +183,11 @@ class RunLog:
             known_stamp, row = index.get(id, (None, {}))
             if known_stamp != stamp:
                 try:
-                    row = table.row(_read(f"{self.folder}/{id}/run.json", stamp, here)) | notes_of(f"{self.folder}/{id}")
+                    row = table.row(facts_in(f"{self.folder}/{id}/run.json", stamp, here)) | notes_of(f"{self.folder}/{id}")
                 except FileNotFoundError:  # removed meanwhile
                     continue
                 except (OSError, ValueError, RecursionError) as error:
-                    row = {"status": "unreadable", "error": _reason(error)}
+                    row = {"status": "unreadable", "error": reason_of(error)}
                 wrong += row["status"] in get_args(Ending)
             rows[id] = row
             if row["status"] in get_args(Ending):
@@ -204,7 +196,7 @@ class RunLog:
             self._write_index(ended)
         return rows
 
-    def _read_index(self) -> dict[str, tuple[_Stamp, dict[str, Any]]]:
+    def _read_index(self) -> dict[str, tuple[Stamp, dict[str, Any]]]:
         """Stamp and row of finished runs by id; nothing if the index is missing or not exactly as it was written."""
         try:
             seal, _, body = (self.folder / _INDEX).read_bytes().partition(b"\n")
@@ -215,7 +207,7 @@ class RunLog:
             return {}
         return {id: ((time_ns, size), dict(zip(names[kind], row, strict=True))) for id, time_ns, size, kind, row in runs}
 
-    def _write_index(self, ended: Mapping[str, tuple[_Stamp, dict[str, Any]]]) -> None:
+    def _write_index(self, ended: Mapping[str, tuple[Stamp, dict[str, Any]]]) -> None:
         kinds: dict[tuple[str, ...], int] = {}  # few: the names of a row's columns are written once
         runs = [
             (id, *stamp, kinds.setdefault(tuple(row), len(kinds)), list(row.values())) for id, (stamp, row) in ended.items()
@@ -249,7 +241,7 @@ class RunFolder:
         if status not in get_args(Ending):
             raise ValueError(f"status is {status!r}; a run ends as {', '.join(get_args(Ending))}.")
         self._own["status"] = status
-        self._write(self.facts | _plain(facts, "facts"))
+        self._write(self.facts | plain(facts, "facts"))
 
     def _write(self, facts: dict[str, Any]) -> None:
         facts = {**self._own, **facts, **self._own}
@@ -258,9 +250,9 @@ class RunFolder:
         content = ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "replace")
         problem = ""
         try:
-            table.row(_parse(content))
+            table.row(parse(content))
         except (ValueError, RecursionError) as error:
-            problem = f"The facts of run {self.id} cannot be kept: {_reason(error)}."
+            problem = f"The facts of run {self.id} cannot be kept: {reason_of(error)}."
         if problem:
             raise FileError(problem)
         write_whole(self.path / "run.json", content)
@@ -276,69 +268,3 @@ def _id(moment: datetime) -> str:
     """Day, time, and six digits: the microsecond in four, so that ids sort by time, and chance in two."""
     digits = [moment.microsecond >> shift & 31 for shift in (15, 10, 5, 0)] + [secrets.randbelow(32) for _ in range(2)]
     return f"{moment:%Y%m%d-%H%M%S}-" + "".join(_DIGITS[digit] for digit in digits)
-
-
-def _plain(value: Any, name: str) -> Any:
-    """The value in JSON's types; TypeError with its name for what has none."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part, f"{name}.{key}") for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part, f"{name}[{number}]") for number, part in enumerate(value)]
-    if getattr(value, "ndim", None) == 0:  # a number of numpy or torch
-        return _plain(value.item(), name)
-    raise TypeError(f"{name} is a {type(value).__name__}; a log keeps numbers, text, None, and lists and mappings of these.")
-
-
-def _stamp(file: str | Path) -> _Stamp:
-    found = os.stat(file)
-    return found.st_mtime_ns, found.st_size if stat.S_ISREG(found.st_mode) else -1
-
-
-def _read(file: str | Path, stamp: _Stamp, here: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts in a run.json, "crashed" if they say "running" and are not true; ValueError or OSError if it is damaged."""
-    facts = _parse(_content(file, stamp))
-    if facts["status"] == "running" and not lives(facts.get("process"), stamp[0] / 1e9, here):
-        later = _stamp(file)
-        if later != stamp:  # it came to its end between the look at the file and the look at the process
-            facts = _parse(_content(file, later))
-        if facts["status"] == "running":
-            facts["status"] = "crashed"
-    return facts
-
-
-def _content(file: str | Path, stamp: _Stamp) -> bytes:
-    if stamp[1] < 0:
-        raise ValueError("it is not a file")  # opening a pipe would wait for ever
-    with open(file, "rb") as opened:
-        return opened.read(MOST_BYTES + 1)
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    """The facts in the content of a run.json; ValueError or RecursionError if it is not what a log can have written."""
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
-    facts = json.loads(content.decode(), parse_constant=_refuse)
-    if not isinstance(facts, dict) or not isinstance(facts.get("status"), str):
-        raise ValueError("it does not say the status of a run")
-    if content.count(b"{") + content.count(b"[") > MOST_DEPTH and _deeper(facts, MOST_DEPTH):
-        raise ValueError(f"it is nested deeper than {MOST_DEPTH}")
-    if re.search(rb"\\u[dD][89a-fA-F]", content):  # half a surrogate pair cannot be shown or written
-        json.dumps(facts, ensure_ascii=False).encode()
-    return facts
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _deeper(value: Any, depth: int) -> bool:
-    parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth == 0 or any(_deeper(part, depth - 1) for part in parts)
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from wanlab.cost.estimate import Estimate
 from wanlab.cost.request import Pass, passes_of
+from wanlab.document import Shown, esc
 from wanlab.errors import SettingsError
 from wanlab.names import earlier_round, step_names
 from wanlab.outline import BOTH, Call, Outline, work
 from wanlab.schedule import Grid
-from wanlab.show.page import Shown, esc
 from wanlab.skips import Facts
 from wanlab.timeline import Timeline
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +27,13 @@ from wanlab.latents import Preview
 from wanlab.log import RunFolder
 from wanlab.meter import Meter
 from wanlab.model.condition import given
-from wanlab.names import ENGINE, step_names
+from wanlab.names import step_names
 from wanlab.plans import Plan
 from wanlab.progress import progress
+from wanlab.run_facts import facts_of
 from wanlab.settings import Settings, declared
 from wanlab.steps import Steps
 from wanlab.timeline import Timeline
-
-_PACKAGES = ("wanlab", "torch", "diffusers", "transformers", "safetensors", "numpy")
 
 
 class Run:
@@ -256,7 +253,7 @@ def _performed(
 ) -> Generator[Now]:
     """The run itself, from its row in the log to its clip."""
     bench.place(timeline)
-    row = bench.log.start(_facts(bench, timeline, origin))
+    row = bench.log.start(facts_of(bench, timeline, origin))
     failure: Failure | None = None
     meter, done = Meter(torch.device(bench.settings.load_device)), _Done()
     run = Run(bench, row.id, timeline, row.facts)
@@ -338,49 +335,6 @@ def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, done: _Done, er
         **({} if done.compiles is None else {"compile": done.compiles}),
     )
     run.facts = row.facts
-
-
-def _facts(bench: Bench, timeline: Timeline, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known before the run starts."""
-    return {
-        "settings": timeline.settings.flat(),
-        "forks": [[at, dict(changes)] for at, changes in timeline.forks],
-        "model": _model(bench),
-        "device": _device(bench.settings.load_device),
-        "threads": torch.get_num_threads(),
-        "engine": ENGINE,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "steps_done": 0,
-        "steps_reused": 0,
-        "model_calls": 0,
-        "seconds": {"total": 0.0},
-        **origin,
-    }
-
-
-def _model(bench: Bench) -> dict[str, Any]:
-    """Who the model is, and how it was loaded and placed."""
-    settings = bench.model.settings.flat()
-    settings["loras"] = [one.model_dump() for one in bench.settings.loras]
-    return {"name": settings.pop("model"), **settings, "id": bench.model_id}
-
-
-def timeline_of(facts: Mapping[str, Any]) -> Timeline:
-    """The timeline that `run.json` describes; raises SettingsError for settings that this version does not know."""
-    forks = tuple((int(at), tuple(changes.items())) for at, changes in facts.get("forks", []))
-    return Timeline(Settings().but(facts["settings"]), forks)
-
-
-@cache
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _device(name: str) -> str:
-    return torch.cuda.get_device_name(name) if torch.device(name).type == "cuda" else name
 
 
 def _notable(timeline: Timeline) -> dict[str, Any]:

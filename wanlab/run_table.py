@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -52,6 +53,7 @@ class RunTable:
         self.sort = [sort] if isinstance(sort, str) else list(sort)
         self.selected: list[str] = []
         self._open, self._opened, self._previews = opened, dict[str, Run](), dict[str, bytes]()
+        self._opening = threading.Lock()
         _check(self.columns, self.where, self.sort, rows)
 
     def frame(self) -> pandas.DataFrame:
@@ -125,12 +127,13 @@ class RunTable:
 
     def _run(self, id: str) -> Run:
         """The run, with the clip it may have decoded before; those not used for longest are forgotten."""
-        run = self._opened.pop(id, None) or self._open(id)
-        if run.status != "running":  # its facts stay as they are
-            self._opened[id] = run
-        while len(self._opened) > _KEPT_RUNS:
-            del self._opened[next(iter(self._opened))]
-        return run
+        with self._opening:  # a clip is decoded for the browser in a thread of its own
+            run = self._opened.pop(id, None) or self._open(id)
+            if run.status != "running":  # its facts stay as they are
+                self._opened[id] = run
+            while len(self._opened) > _KEPT_RUNS:
+                del self._opened[next(iter(self._opened))]
+            return run
 
     def _answer(self, message: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What the browser asked, and its answer."""

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from test_faces import TWO, A, B, clip, pixels, scrub
 from wanlab.show import Tile, player
-from wanlab.show.page import _source
+from wanlab.show.page import source
 
 pytestmark = pytest.mark.browser
 
@@ -252,7 +252,7 @@ TICKS = """({{ rate, display, jitter }}) => {{
 
 @pytest.mark.parametrize(("rate", "display"), [(60, 60), (60, 59.94), (60, 60.02), (30, 60), (16, 60), (60, 120), (24, 144)])
 def test_no_frame_is_left_out_or_shown_twice_by_a_display_that_is_fast_enough(page: Any, rate: float, display: float) -> None:
-    script = TICKS.format(clock=_source("clock.js"))
+    script = TICKS.format(clock=source("common/clock.js"))
     shown = page.evaluate(script, {"rate": rate, "display": display, "jitter": 0.1})
     begins = [tick for tick, (before, frame) in enumerate(itertools.pairwise(shown)) if frame != before]
     assert {(shown[tick + 1] - shown[tick]) % 97 for tick in begins} == {1}

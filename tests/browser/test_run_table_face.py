@@ -94,7 +94,8 @@ def column(root: Any, name: str) -> list[str]:
 
 
 def test_filters_mean_in_the_browser_what_they_mean_in_python(page: Any) -> None:
-    page.add_script_tag(content=files("wanlab.show").joinpath("filter.js").read_text() + "\nwindow.RunFilter = RunFilter;")
+    script = files("wanlab.show").joinpath("faces/run_table/filter.js").read_text()
+    page.add_script_tag(content=f"{script}\nwindow.RunFilter = RunFilter;")
     found = page.evaluate(
         """([texts, rows, columns]) => texts.map(text => {
             try {

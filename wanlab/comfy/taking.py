@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from wanlab.comfy.carriers import documents, unwrapped
+from wanlab.comfy.found import Found, Reading
 from wanlab.comfy.graph import Graph, Node, Unreadable, parse
 from wanlab.comfy.model_files import Told, told, with_vace
-from wanlab.comfy.reading import Found, Reading, consumers, read, saving
+from wanlab.comfy.reading import consumers, read, saving
 from wanlab.comfy.result import FromComfy, flat_changes
 from wanlab.comfy.samplers import Chain, all_samplers, choose, listed
 from wanlab.comfy.wires import Wires

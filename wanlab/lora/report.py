@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 
+from wanlab.document import Shown, esc, table_html
 from wanlab.lora import keys
-from wanlab.show.page import Shown, esc, table_html
 from wanlab.show.plan import GRAY
 
 if TYPE_CHECKING:

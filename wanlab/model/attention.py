@@ -23,8 +23,8 @@ from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 
 from wanlab.attention_modes import MODES, Mode, named
+from wanlab.document import Shown, table_html
 from wanlab.errors import ModelError, SettingsError
-from wanlab.show.page import Shown, table_html
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from wanlab.document import Shown
 from wanlab.errors import ModelError
 from wanlab.quantize.formats import pack, unpack
 from wanlab.quantize.kinds import divides, is_quantized
 from wanlab.quantize.linear import QuantizedLinear
 from wanlab.quantize.packed import Packed
-from wanlab.show.page import Shown
 
 if TYPE_CHECKING:
     import pandas

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SCRIPTS = ("controls", "fields", "form_parts", "form")
-STYLES = ("form",)
+SCRIPTS = ("panel/fields", "panel/form_parts", "panel/form")
+STYLES = ("panel/form",)

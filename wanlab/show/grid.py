@@ -18,8 +18,8 @@ from wanlab.show.page import Face, Page, Row, build_page, table_html
 from wanlab.show.player import PLAYER, check_frame_rate
 from wanlab.show.stills import Frames, check_frames, plural
 
-_SCRIPTS = ("grid_places", "grid_cell", "grid_table", "grid_chosen", "grid_controls", "grid_sheet", "grid_input", "grid")
-GRID = Face("Grid", (*PLAYER.scripts, *_SCRIPTS), ("grid",))
+_SCRIPTS = ("places", "cell", "table", "chosen", "controls", "sheet", "input", "grid")
+GRID = Face("Grid", (*PLAYER.scripts, *(f"grid/{name}" for name in _SCRIPTS)), ("common/controls", "grid/grid"))
 _SHRUNK = "To keep this page small its clips are {}x{}, not {}x{}: differences are those of the smaller pictures."
 _MOST_ROWS = 200  # of the table beneath the still picture
 _AVERAGED = ("seed",)  # an axis of chance: looked at as mean and spread unless asked for otherwise

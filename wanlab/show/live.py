@@ -3,27 +3,28 @@
 A widget alone leaves "Error displaying widget" in a notebook that is opened the next day. So two outputs are shown: the
 widget, and beneath it the page (`build_page` with `twin`), which hides as long as the widget lives (`start.js`, `live.js`).
 
-Needs the extra lab. Nothing here may take long: messages from the browser are answered in the kernel's main thread, or in
-another one, as the version of ipykernel has it.
+Needs the extra lab. Messages from the browser are answered in the kernel's main thread, or in another one, as the version of
+ipykernel has it: what takes long goes `aside`.
 """
 
 from __future__ import annotations
 
 import secrets
+import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anywidget
 import traitlets
 
 from wanlab.errors import WanlabError
-from wanlab.show.page import Face, Page, _source
+from wanlab.show.page import Face, Page, source
 
 
 def module(face: Face) -> str:
     """The face as a JavaScript module for anywidget."""
-    parts = [face.script, _source("live.js"), f"export default {{ render: (context) => mount({face.name}, context) }};"]
+    parts = [face.script, source("common/live.js"), f"export default {{ render: (context) => mount({face.name}, context) }};"]
     return "\n".join(parts)
 
 
@@ -36,6 +37,7 @@ class LiveFace(anywidget.AnyWidget):
     def __init__(self, face: Face, content: Mapping[str, Any], **traits: Any) -> None:
         super().__init__(content={"title": "", "notes": [], **content, "css": face.css}, key=secrets.token_hex(8), **traits)
         self._kept: list[Any] = []
+        self._turn = threading.Lock()
         self.on_msg(self._heard)
 
     def receive(self, message: dict[str, Any]) -> None:
@@ -49,10 +51,22 @@ class LiveFace(anywidget.AnyWidget):
         """Say something to the browser, in every view."""
         self.send(dict(message))
 
+    def aside(self, work: Callable[[], None]) -> None:
+        """Do what takes long in a thread of its own, one after the other; an error is shown above the face as well."""
+        threading.Thread(target=self._one_by_one, args=(work,), name="wanlab face", daemon=True).start()
+
+    def _one_by_one(self, work: Callable[[], None]) -> None:
+        with self._turn:
+            self._telling(work)
+
     def _heard(self, _: Any, message: Any, buffers: Any) -> None:
+        self._telling(lambda: self.receive(message if isinstance(message, dict) else {}))
+
+    def _telling(self, work: Callable[[], None]) -> None:
+        """Do it, and tell the browser what went wrong, or that nothing did."""
         problem = ""
         try:
-            self.receive(message if isinstance(message, dict) else {})
+            work()
         except WanlabError as error:
             problem = str(error)
         except Exception as error:  # else nobody would see it: a notebook does not show errors of callbacks

@@ -4,14 +4,13 @@ What travels is one element. Its plain children (a contact sheet, the table) are
 on GitHub, in an untrusted notebook, in an e-mail. Where the script runs it attaches a shadow root to the element, which
 hides those children by itself and keeps the notebook's styles and the player's apart.
 
-Text gets into HTML through `esc` only, and all data through one attribute, as escaped JSON, so that no label, prompt or
-title can end the script or open a tag.
+Text gets into HTML through `esc` only (document.py), and all data through one attribute, as escaped JSON, so that no
+label, prompt or title can end the script or open a tag.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -22,35 +21,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from wanlab.files import write_whole
+from wanlab.document import Row, Shown, esc, table_html, write_document
 from wanlab.show.stills import as_data_url, as_png
 
-Row = tuple[str, Sequence[str]]
+__all__ = ["SHARED", "Face", "Page", "Row", "Shown", "build_page", "esc", "source", "table_html"]
 
-# Nothing may be loaded from anywhere: the browser itself then enforces that a saved page is complete.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+SHARED = tuple(f"common/{name}" for name in ("words", "svg", "controls", "place"))  # what all faces begin with
 _COMMENT = re.compile(r"^[ \t]*/\*[^*]*(?:\*(?!/)[^*]*)*\*/[ \t]*$", re.MULTILINE)  # with nothing else on its lines
-_DOCUMENT = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-:root[data-theme=light] {{ color-scheme: light; }}
-:root[data-theme=dark] {{ color-scheme: dark; }}
-body {{ margin: 0; padding: 16px; background: Canvas; color: CanvasText; font: 14px/1.5 system-ui, sans-serif; }}
-img {{ max-width: 100%; }}
-th, td {{ padding: 2px 16px 2px 0; text-align: left; vertical-align: top; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +35,8 @@ class Face:
     """What brings a page to life: a JavaScript class, made as `new Name(root, content, live)`, and the files it needs.
 
     `content` is what `build_page` was given; `live` is None in a page, and the kernel's end of the line in a widget
-    (`show/live.py`). Scripts and styles are files of this folder without their endings, in the order in which they are joined.
+    (`show/live.py`). Scripts and styles are files of `show/faces/` without their endings ("player/stage"), in the order in
+    which they are joined, after those that all faces share.
     """
 
     name: str
@@ -68,12 +46,12 @@ class Face:
     @property
     def css(self) -> str:
         """All styles as one text, for the face's shadow root."""
-        return "\n".join(_source(f"{name}.css") for name in self.styles)
+        return "\n".join(source(f"{name}.css") for name in ("common/base", *self.styles))
 
     @property
     def script(self) -> str:
         """The classes as one text."""
-        return "\n".join(_source(f"{name}.js") for name in self.scripts)
+        return "\n".join(source(f"{name}.js") for name in (*SHARED, *self.scripts))
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,36 +88,6 @@ class Page:
     save = to_html  # an older name
 
 
-class Shown:
-    """What a notebook shows as HTML (`_repr_html_`) is also written as one offline file. To be mixed in."""
-
-    def _repr_html_(self) -> str:
-        raise NotImplementedError
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write what a notebook shows as one complete HTML file that needs neither the internet nor Python.
-
-        The path is returned. Raises FileError if it cannot be written.
-        """
-        return write_document(path, repr(self).partition("\n")[0], self._repr_html_())
-
-
-def write_document(path: str | Path, title: str, body: str) -> Path:
-    """Write a fragment of HTML as one complete file that may load nothing; `body` is HTML, `title` any text."""
-    path = Path(path)
-    write_whole(path, _DOCUMENT.format(policy=_POLICY, title=esc(title), body=body).encode())
-    return path
-
-
-def esc(text: object) -> str:
-    """Text that is safe between tags and inside quoted attributes. Lone surrogates, which no file can hold, become "?".
-
-    >>> esc('</script><b title="x">')
-    '&lt;/script&gt;&lt;b title=&quot;x&quot;&gt;'
-    """
-    return html.escape(str(text).encode("utf-8", "replace").decode())
-
-
 def build_page(
     face: Face,
     content: Mapping[str, object],
@@ -170,25 +118,15 @@ def build_page(
     return Page("\n".join(part for part in parts if part), as_png(sheet), text, title, content)
 
 
-def table_html(rows: Sequence[Row], columns: Sequence[str] = (), *, folded: str = "") -> str:
-    """A table of named rows; `folded` puts it under a summary line of that text. No rows, no table."""
-    if not rows:
-        return ""
-    head = "".join(f"<th>{esc(column)}</th>" for column in ("", *columns))
-    cells = [(name, "".join(f"<td>{esc(value)}</td>" for value in values)) for name, values in rows]
-    body = "".join(f"<tr><th>{esc(name)}</th>{values}</tr>" for name, values in cells)
-    table = f"<table>{f'<thead><tr>{head}</tr></thead>' if columns else ''}<tbody>{body}</tbody></table>"
-    return f"<details><summary>{esc(folded)}</summary>{table}</details>" if folded else table
-
-
 @cache
 def _page_script(face: Face) -> str:
-    return f'\n(() => {{\n"use strict";\n{face.script}\n{_source("start.js")}\nstart({face.name});\n}})();\n'
+    return f'\n(() => {{\n"use strict";\n{face.script}\n{source("common/start.js")}\nstart({face.name});\n}})();\n'
 
 
 @cache
-def _source(name: str) -> str:
-    return _lean(files("wanlab.show").joinpath(name).read_text(encoding="utf-8"))
+def source(name: str) -> str:
+    """A script or style of `show/faces/`, as it travels."""
+    return _lean(files("wanlab.show").joinpath("faces", name).read_text(encoding="utf-8"))
 
 
 def _lean(source: str) -> str:

@@ -11,8 +11,8 @@ from wanlab.show.page import Face, Page, Row, build_page, esc, table_html
 from wanlab.show.player import PLAYER
 from wanlab.show.stills import as_data_url
 
-_SCRIPTS = (*PLAYER.scripts, *form.SCRIPTS, "plandraw", "costs", "runs", "tools", "panel")
-PANEL = Face("Panel", tuple(dict.fromkeys(_SCRIPTS)), (*form.STYLES, "panel"))
+_SCRIPTS = (*PLAYER.scripts, *form.SCRIPTS, *(f"panel/{name}" for name in ("plan_drawing", "costs", "runs", "tools", "panel")))
+PANEL = Face("Panel", _SCRIPTS, (*form.STYLES, "panel/panel"))
 
 
 def panel_page(

@@ -16,17 +16,13 @@ from wanlab.show.stills import Frames, check_frames, contact_sheet, encode, list
 Mode = Literal["side", "wipe", "blink", "difference"]
 MOST_CLIPS = 9  # one for each of the keys 1 to 9
 _SCRIPTS = (
-    "clock",
-    "pictures",
-    "controls",
-    "frame_plot",
-    "frame_curves",
-    "settings_table",
-    "stage",
-    "full_screen",
-    "keys",
+    *(f"common/{name}" for name in ("clock", "pictures")),
+    *(
+        f"player/{name}"
+        for name in ("frame_plot", "frame_curves", "settings_table", "stage", "full_screen", "keys", "template", "player")
+    ),
 )
-PLAYER = Face("Player", (*_SCRIPTS, "player"), ("player", "frame_curves"))
+PLAYER = Face("Player", _SCRIPTS, ("common/controls", "player/player", "player/frame_curves"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,25 +18,14 @@ from PIL import Image, ImageDraw
 from wanlab.show.page import Face, Page, build_page, table_html
 from wanlab.show.stills import plural
 
+_PARTS = (
+    *("filter", "cells", "rows", "preview", "side", "trash", "columns", "axes", "parallel", "scatter", "diff"),
+    *("notes", "opened", "actions", "tools", "keys", "run_table"),
+)
 RUN_TABLE = Face(
     "RunTable",
-    (
-        "clock",
-        "controls",
-        "filter",
-        "runcells",
-        "runrows",
-        "runpreview",
-        "runside",
-        "runtrash",
-        "runcolumns",
-        "runaxes",
-        "runparallel",
-        "runscatter",
-        "rundiff",
-        "runtable",
-    ),
-    ("runtable", "runcharts"),
+    ("common/clock", *(f"run_table/{name}" for name in _PARTS)),
+    ("run_table/run_table", "run_table/charts"),
 )
 _STILL_ROWS = 100  # of the table that remains where scripts are stripped
 _STILL_PREVIEWS = 6

@@ -10,6 +10,7 @@ from wanlab.show.page import Page
 from wanlab.show.runtable import RUN_TABLE
 
 _CHANGES = ("annotate", "delete", "restore")  # what the page beneath shows otherwise afterwards
+_LONG = ("compare",)  # clips are decoded for it
 Answer = Callable[[dict[str, Any]], Mapping[str, Any] | None]
 
 
@@ -23,7 +24,14 @@ class LiveRunTable(LiveFace):
         self._answer, self._still = answer, still
 
     def receive(self, message: dict[str, Any]) -> None:
-        """Answer the browser; it is told in any case that an answer came, so that it waits for none."""
+        """Answer the browser, where that takes long from a thread of its own."""
+        if message.get("ask") in _LONG:
+            self.aside(lambda: self._reply(message))
+        else:
+            self._reply(message)
+
+    def _reply(self, message: dict[str, Any]) -> None:
+        """The browser is told in any case that an answer came, so that it waits for none."""
         answer: Mapping[str, Any] = {}
         try:
             answer = self._answer(message) or {}

@@ -20,7 +20,11 @@ from wanlab.show.page import Face, Page, Row, build_page, table_html
 from wanlab.show.player import check_frame_rate
 from wanlab.show.stills import Frames, check_frames, compressed, contact_sheet, encode, plural, spread
 
-STEPS = Face("Steps", ("clock", "pictures", "controls", "maps", "curves", "stepcard", "steps"), ("player", "steps"))
+STEPS = Face(
+    "Steps",
+    ("common/clock", "common/pictures", "steps/maps", "steps/curves", "steps/card", "steps/stage", "steps/steps"),
+    ("common/controls", "player/player", "steps/steps"),
+)
 
 Numbers = NDArray[np.float32]
 _MOST_NUMBERS = 2**20  # of latents, and of velocities: 8 bits each

@@ -7,7 +7,7 @@ from typing import Any
 
 from wanlab.errors import WanlabError
 from wanlab.log import RunLog
-from wanlab.run import timeline_of
+from wanlab.run_facts import timeline_of
 from wanlab.sweeps.cells import Cell, key_of
 
 Facts = Mapping[str, Any]

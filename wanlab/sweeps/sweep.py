@@ -13,7 +13,8 @@ from wanlab.bench import Bench
 from wanlab.errors import FileError, SettingsError, WanlabError
 from wanlab.names import digest
 from wanlab.planning import divided
-from wanlab.run import Run, timeline_of
+from wanlab.run import Run
+from wanlab.run_facts import timeline_of
 from wanlab.settings import Settings
 from wanlab.show import Page
 from wanlab.sweeps import results

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wanlab.document import Shown, esc, table_html
 from wanlab.errors import ModelError
-from wanlab.show.page import Shown, esc, table_html
 from wanlab.weights.architecture import Architecture, architecture_of, no_part_of_wan
 from wanlab.weights.entries import Header
 from wanlab.weights.headers import read_header
