@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -229,6 +231,25 @@ def test_the_code_makes_the_same_settings(lab: Lab, panel: Panel) -> None:
     assert made == [panel.settings]
 
 
+def test_the_code_for_another_model_opens_the_same_folder(
+    lab: Lab, panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel.model = {"base_precision": "bf16"}
+    opened: dict[str, Lab] = {"lab": lab}
+    exec(panel.code.partition("\n")[0], {"wl": wl}, opened)
+    assert (opened["lab"].folder, opened["lab"]._bench.settings) == (lab.folder, panel.model)
+    monkeypatch.chdir(tmp_path.parent)
+    assert f"wl.Lab({tmp_path.name!r}, base_precision='bf16')" in panel.code
+
+
+def test_without_its_extra_the_panel_says_how_to_get_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("wanlab.panel.panel", "wanlab.panel.face", "wanlab.show.live"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    with pytest.raises(wl.WanlabError, match=r'pip install "wanlab\[lab\]"'):
+        lab.panel()
+
+
 def test_the_plan_is_that_of_the_lab_and_knows_what_is_stored(lab: Lab, panel: Panel) -> None:
     assert repr(panel.plan) == repr(lab.plan(panel.settings))
     assert panel._plans.wait(PATIENCE)
@@ -338,3 +359,26 @@ def test_compare_needs_two_clips(panel: Panel) -> None:
     assert panel.wait(PATIENCE)
     panel._face.receive({"do": "compare"})
     assert len(told(panel, "compared")["clips"]) == 2
+
+
+def test_on_a_cpu_seconds_are_measured_once_the_settings_have_come_to_rest(panel: Panel) -> None:
+    heard = Heard(panel)
+    panel.settings = {"steps": 4}
+    assert panel._plans.wait(PATIENCE)
+    assert told(panel, "cost")["calibrated"]
+    panel.settings = {"steps": 5}
+    assert panel._plans.wait(PATIENCE)
+    costs = [cost["calibrated"] for cost in heard.of("cost")]
+    assert costs == sorted(costs)  # and not forgotten by the next size
+    assert not panel.problems
+
+
+def test_while_a_cell_computes_nothing_is_measured(lab: Lab, panel: Panel) -> None:
+    with contextlib.closing(performing(lab._bench, Timeline(panel.settings))) as events:
+        next(events)
+        panel.settings = {"steps": 4}
+        assert panel._plans.wait(PATIENCE)
+        assert not told(panel, "cost")["calibrated"]
+    panel.settings = {"steps": 5}
+    assert panel._plans.wait(PATIENCE)
+    assert told(panel, "cost")["calibrated"]

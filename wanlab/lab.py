@@ -13,7 +13,7 @@ import torch
 
 from wanlab.bench import Bench
 from wanlab.declare import switches
-from wanlab.errors import SettingsError
+from wanlab.errors import SettingsError, WanlabError
 from wanlab.knobs import LAB_FOLDER
 from wanlab.planning import divided
 from wanlab.plans import Plan
@@ -189,9 +189,15 @@ class Lab:
     def panel(self) -> Panel:
         """A control panel: every setting as a control, the plan at every change, Run, Stop, a queue, and live previews.
 
-        Needs the extra lab (anywidget). Without a browser its buttons work too: `panel.run_button.click()`, `panel.wait()`.
+        Without a browser its buttons work too: `panel.run_button.click()`, `panel.wait()`. Raises WanlabError if the extra lab
+        (anywidget, ipywidgets) is not installed.
         """
-        from wanlab.panel.panel import Panel
+        try:
+            from wanlab.panel.panel import Panel
+        except ModuleNotFoundError as error:
+            if error.name not in ("anywidget", "ipywidgets"):
+                raise
+            raise WanlabError(f'The panel needs {error.name}: pip install "wanlab[lab]", then start the kernel anew.') from None
 
         return Panel(self._bench, self.settings)
 

@@ -38,8 +38,10 @@ class Taken:
     not_taken: tuple[tuple[str, Any, str], ...] = ()
 
 
-def as_python(changes: Mapping[str, Any], model_changes: Mapping[str, Any] | None = None) -> str:
-    """The Python that makes a run with these changes, and before it the lab whose model has those.
+def as_python(
+    changes: Mapping[str, Any], model_changes: Mapping[str, Any] | None = None, folder: str | os.PathLike[str] | None = None
+) -> str:
+    """The Python that makes a run with these changes, and before it the lab, in `folder`, whose model has those.
 
     >>> print(as_python({"prompt": "a red circle", "steps": 20, "clip.frame_rate": 8}))
     run = lab.run('a red circle', steps=20, changes={'clip.frame_rate': 8})
@@ -60,7 +62,9 @@ def as_python(changes: Mapping[str, Any], model_changes: Mapping[str, Any] | Non
         else:
             held = nested.get(group)
             nested[group] = {**(held if isinstance(held, dict) else {}), member: value}
-    return f"lab = {_call('wl.Lab', [f'{name}={_literal(value)}' for name, value in nested.items()])}\n{run}"
+    place = [] if folder is None else [repr(os.fspath(folder))]
+    lab = _call("wl.Lab", place + [f"{name}={_literal(value)}" for name, value in nested.items()])
+    return f"lab = {lab}\n{run}"
 
 
 def as_json(settings: Settings, model: ModelSettings | None = None) -> str:

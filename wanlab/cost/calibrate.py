@@ -57,8 +57,7 @@ def calibrate(request: Request, folder: Path | None = None, clock: Clock | None 
     `clock` counts seconds; not given: those of the wall, when the device has finished.
     """
     device = torch.device(request.model.load_device)
-    calls = request.calls or passes_of(request.settings)  # of a run whose steps are all stored, those that it would make
-    largest = max(calls, key=lambda one: one.frames * one.batch)
+    largest = _largest(request)
     asked = _circumstances(request, largest, device)
     key, known = digest(asked), _read(folder)
     if key in known:
@@ -74,14 +73,18 @@ def calibrate(request: Request, folder: Path | None = None, clock: Clock | None 
 def calibrated(request: Request, folder: Path) -> Calibration | None:
     """What was measured before in the same circumstances, or else for a clip of another size; None if nothing was."""
     device = torch.device(request.model.load_device)
-    if not request.calls or (device.type == "cuda" and not torch.cuda.is_available()):  # or planned for another machine
+    if device.type == "cuda" and not torch.cuda.is_available():  # planned for another machine
         return None
-    largest = max(request.calls, key=lambda one: one.frames * one.batch)
-    asked, known = _circumstances(request, largest, device), _read(folder)
+    asked, known = _circumstances(request, _largest(request), device), _read(folder)
     if digest(asked) in known:
         return Calibration(**known[digest(asked)]["measured"])
     alike = [one for one in known.values() if {**one["of"], "size": 0} == {**asked, "size": 0}]
     return Calibration(**alike[-1]["measured"]) if alike else None
+
+
+def _largest(request: Request) -> Pass:
+    """The largest call of a run; if its steps are all stored, of those that it would make."""
+    return max(request.calls or passes_of(request.settings), key=lambda one: one.frames * one.batch)
 
 
 def _read(folder: Path | None) -> dict[str, Any]:

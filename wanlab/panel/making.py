@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -29,17 +30,21 @@ class Maker:
         self._benches, self._say, self._failed, self._over = benches, say, failed, ended
         self.runs: list[Run] = []
         self.ended: list[Job] = []
+        self._telling = threading.RLock()
         self.queue = Queue(self._work, self.tell)
 
     def tell(self) -> None:
         """Tell of the queue as it is."""
-        self._say(
-            queue={
-                "running": _row(self.queue.running) if self.queue.running else None,
-                "waiting": [_row(job) for job in self.queue.waiting],
-                "ended": [_row(job) for job in self.ended[-_ENDED:]][::-1],
-            }
-        )
+        # Looked at and told in one: two threads change the queue, and what is told last must be what came last.
+        with self._telling:
+            running = self.queue.running
+            self._say(
+                queue={
+                    "running": None if running is None else _row(running),
+                    "waiting": [_row(job) for job in self.queue.waiting],
+                    "ended": [_row(job) for job in self.ended[-_ENDED:]][::-1],
+                }
+            )
 
     def _work(self, job: Job) -> None:
         """Make one run. Whatever goes wrong is told and noted, and the next job begins: nobody else would see it here."""

@@ -18,11 +18,11 @@ from wanlab.panel.benches import Benches
 from wanlab.panel.draft import Draft, differing, form_values
 from wanlab.panel.face import PanelFace
 from wanlab.panel.making import Maker
-from wanlab.panel.newest import Newest
+from wanlab.panel.planner import Asked, Planner
 from wanlab.panel.queue import Queue
 from wanlab.panel.still import panel_still
-from wanlab.panel.told import cost_told, plan_told, shortened
-from wanlab.plans import Plan, PlannedRun
+from wanlab.panel.told import shortened
+from wanlab.plans import Plan
 from wanlab.run import Run, check_run
 from wanlab.settings import ModelSettings, Settings, declared
 from wanlab.show import Page
@@ -43,15 +43,14 @@ class Panel:
         self._draft = Draft(defaults, bench.settings, bench.kept, bench.checkpoint.group_defaults)
         self._objections: dict[str, str] = {}
         self._number, self._seen, self._before = 0, 0, (defaults, bench.settings)
-        self._planned: PlannedRun | None = None
         self.run_button = ipywidgets.Button(description="Run", button_style="primary", tooltip="Add a run to the queue")
         self.stop_button = ipywidgets.Button(description="Stop", disabled=True, tooltip="Stop between two steps")
         self.run_button.on_click(lambda _: self._guarded(self._ask_run))
         self.stop_button.on_click(lambda _: self._guarded(self.queue.stop))
         form = controls.form(form_values(defaults, bench.checkpoint.group_defaults), form_values(bench.settings))
         self._face = PanelFace({"form": form}, self._heard, self._page)
-        self._maker = Maker(self._benches, self._say, self._object, self._replan)
-        self._plans = Newest(self._plan_now, self._face.keep)
+        self._maker = Maker(self._benches, self._say, self._object, lambda: self._plans.ask())
+        self._plans = Planner(self._benches, self._asked, self._say, self._object, lambda: not len(self.queue), self._face.keep)
         self._say(running=None, clip=None)
         self._tell_all()
 
@@ -143,8 +142,9 @@ class Panel:
 
     @property
     def code(self) -> str:
-        """The line of Python that makes the same run."""
-        return controls.as_python(*self._changes())
+        """The Python that makes the same run: a line, and one before it that opens the lab with another model."""
+        folder, here = self._benches.own.folder, Path.cwd()
+        return controls.as_python(*self._changes(), folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
     def _changes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What differs from the lab's settings, of the run and of the model."""
@@ -166,7 +166,7 @@ class Panel:
             "open": lambda: self._open(controls.from_clip(Path(str(message["path"])).expanduser())),
             "text": lambda: self._open(controls.from_json(str(message["text"]))),
             "compare": self._compare,
-            "calibrate": lambda: self._plans.ask(True),
+            "calibrate": self._plans.measure,
         }
         action = actions.get(str(message.get("do")))
         if action is not None:
@@ -261,46 +261,26 @@ class Panel:
         self._objections = {}
         self._number, self._seen = self._number + 1, seen or self._seen
         self._say(code={"python": self.code, "json": controls.as_json(self.settings, self.model)}, problems=self.problems)
-        self._plans.ask(False)
+        self._plans.ask()
 
-    def _replan(self) -> None:
-        """Plan the same settings once more: there are other steps in the store now."""
-        self._plans.ask(False)
-
-    def _plan_now(self, measure: bool) -> None:
-        """Plan the settings as they are: first the steps, which is quick, then bytes and seconds. Measure before, if asked."""
+    def _asked(self) -> Asked:
         with self._lock:
-            number, seen = self._number, self._seen
-            settings, model = self._draft.settings, self._draft.model
-        try:
-            bench, timeline = self._benches.of(model), Timeline(settings)
-            check_run(bench, timeline)
-            if measure:
-                with bench.model.turn.taken():
-                    bench.calibrate(settings)
-            planned = bench.outlined(timeline)
-            self._say(plan={"number": number, "seen": seen, **plan_told(planned)})
-            if self._plans.superseded:
-                return
-            self._planned = bench.costed(planned)
-            if self._planned.estimate is not None:
-                self._say(cost={"number": number, "here": bench.device_is_here, **cost_told(self._planned.estimate)})
-        except Exception as error:  # in a thread nobody else would see it
-            if not self._plans.superseded:
-                self._object(error)
+            return Asked(self._number, self._seen, self._draft.settings, self._draft.model)
 
     def _label(self) -> str:
         """What a run is called in the queue."""
         run, model = self._changes()
         told = [f"{name} {value}" for name, value in {**run, **model}.items() if name != "prompt"]
-        return shortened(", ".join([self.settings.prompt or "no prompt", *told]), 120)
+        prompt = self.settings.prompt or "no prompt"
+        # First what tells runs apart: a row of the queue is short.
+        return shortened(", ".join([prompt, *told] if "prompt" in run else [*told, prompt]), 120)
 
     def _page(self, twin: str) -> Page:
         last = next((run for run in reversed(self.runs) if run.status == "done"), None)
         run, model = self._changes()
         return panel_still(
             self._face.state,
-            plan=self._planned,
+            plan=self._plans.planned,
             frames=None if last is None else last.clip.frames,
             rows=[(name, [str(value)]) for name, value in {**run, **model}.items()],
             code=self.code,

@@ -32,7 +32,8 @@ function rowHeads(places, down, row) {
 
 function gridHeader(places, axis, value, properties) {
   const [name, text] = [places.axes[axis].name, places.value(axis, value)];
-  const label = make("div", { className: "label" }, make("span", { className: "name", textContent: name }), " ", make("b", { textContent: text }));
+  const parts = name.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")]); // a long name breaks between its words
+  const label = make("div", { className: "label" }, make("span", { className: "name" }, ...parts), " ", make("b", { textContent: text }));
   return make("th", { ...properties, title: `${name} ${text}` }, label);
 }
 

@@ -33,7 +33,8 @@ class Costs {
     this.offer(cost);
     this.draw(cost, peak);
     const parts = Object.entries(cost.seconds).map(([stage, seconds]) => `${stage} ${duration(seconds)}`);
-    this.seconds.replaceChildren(make("b", { textContent: `about ${duration(cost.total)}` }), ` ${parts.join(" · ")}`);
+    const surely = cost.calibrated ? "about" : "roughly";
+    this.seconds.replaceChildren(make("b", { textContent: `${surely} ${duration(cost.total)}` }), ` ${parts.join(" · ")}`);
     this.notes.textContent = cost.notes.join(" ");
     if (!this.calibrate || cost.calibrated || !cost.here) return;
     const measure = make("button", { type: "button", className: "link", textContent: "Measure", title: "Measure one block on this machine: about a second" });

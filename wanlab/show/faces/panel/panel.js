@@ -18,9 +18,12 @@ const PANEL = `
         <section class="making" aria-label="Runs" data-part="making">
           <div class="actions" data-part="actions"></div>
         </section>
-        <section class="planning" aria-label="Plan" data-part="plan"><h4>Plan</h4></section>
-        <section class="ending" aria-label="Last clip" data-part="ending"></section>
-        <section class="code" aria-label="Settings as code" data-part="code"></section>
+        <div class="results" data-part="results">
+          <section class="planning" aria-label="Plan" data-part="plan"><h4>Plan</h4></section>
+          <section aria-label="Queue" data-part="waiting" hidden></section>
+          <section class="ending" aria-label="Last clip" data-part="ending"></section>
+          <section class="code" aria-label="Settings as code" data-part="code"></section>
+        </div>
       </div>
     </div>
   </div>`;
@@ -62,7 +65,7 @@ class Panel {
     this.last = new LastClip(part.ending, send, this.root.querySelector("img")?.cloneNode());
     this.code = new Code(part.code);
     if (!live) return this.leave();
-    this.queue = new QueueList(part.making, send);
+    this.queue = new QueueList(part.waiting, send);
     this.form = new Form(part.form, content.form, (changes) => this.change(changes));
     this.tools = new Tools(part.tools, send);
     this.actions = new Actions(part.actions, send);
@@ -89,6 +92,7 @@ class Panel {
   }
 
   change(changes) {
+    this.part.results.scrollTop = 0; // what is changed and what comes of it are seen together
     this.#sent += 1;
     this.asked = performance.now();
     this.part.plan.dataset.late = "1";
@@ -179,8 +183,10 @@ class Panel {
   }
 
   hear_clip(clip) {
+    const another = clip && clip.run !== this.root.dataset.clip;
     this.last.show(clip);
     if (clip) this.root.dataset.clip = clip.run;
+    if (another) this.part.results.scrollTop = this.part.ending.offsetTop - this.part.results.offsetTop;
   }
 
   hear_compared(content) {

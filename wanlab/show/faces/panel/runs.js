@@ -93,7 +93,7 @@ class Progress {
 /* What waits and what has ended, with ways to change the order. */
 class QueueList {
   constructor(parent, send) {
-    this.send = send;
+    Object.assign(this, { parent, send });
     this.list = make("ol", { className: "queue", ariaLabel: "Runs" });
     parent.append(this.list);
   }
@@ -104,7 +104,7 @@ class QueueList {
       ...waiting.map((job, place) => this.row(job, `waiting, ${place + 1} of ${waiting.length}`, this.ways(job, place, waiting.length))),
       ...ended.map((job) => this.row(job, this.outcome(job), [])),
     );
-    this.list.hidden = !this.list.children.length;
+    this.parent.hidden = !this.list.children.length;
   }
 
   row(job, state, ways) {

@@ -12,7 +12,8 @@ class Actions {
     this.run = pushed("Run", "Add a run of these settings to the queue", () => send({ do: "run" }), "main");
     this.stop = pushed("Stop", "End the present run after this step", () => send({ do: "stop" }), "framed");
     this.stopAll = pushed("Stop all", "End the present run and empty the queue", () => send({ do: "stop_all" }), "framed");
-    parent.append(this.run, this.stop, this.stopAll);
+    this.count = make("span", { className: "waiting" });
+    parent.append(this.run, this.stop, this.stopAll, this.count);
     this.show({ running: null, waiting: [] });
   }
 
@@ -24,6 +25,7 @@ class Actions {
   show({ running, waiting }) {
     this.stop.disabled = !running || running.stopping;
     this.stopAll.hidden = !waiting.length;
+    this.count.textContent = waiting.length ? `${waiting.length} waiting` : "";
   }
 }
 
