@@ -71,9 +71,9 @@ class Sweep:
     def run(self, *, fresh: bool = False) -> Sweep:
         """Run the cells that are not done, and measure them. Interrupting keeps all that is finished; the same call goes on.
 
-        A run that fails is a row with its reason, and the others go on; cells that would not fit are left out. `fresh` computes
-        everything again, also what is stored, as one does to compare seconds and memory. Raises KeyboardInterrupt when it is
-        stopped.
+        A run that fails is a row with its reason, and the others go on; the next call tries it again. Cells that would not fit
+        are left out. `fresh` computes everything again, also what is stored, as one does to compare seconds and memory. Raises
+        KeyboardInterrupt when it is stopped.
         """
         run_cells(self, self.plan(fresh=fresh), fresh=fresh)
         return self
