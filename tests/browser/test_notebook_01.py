@@ -33,10 +33,10 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
     first, without, _, _ = (lab.open(name).clip.frames for name in log.index)
 
     players = page.locator('.wanlab[data-face="Player"]')
-    expect(players).to_have_count(5)  # the run, its steps, a step beside the clip, and two comparisons
-    for index in range(5):
+    expect(players).to_have_count(4)  # the run, a step beside the clip, and two comparisons
+    for index in range(4):
         expect(players.nth(index)).to_have_attribute("data-ready", "1")
-    run, compared = players.nth(0), players.nth(3)
+    run, compared = players.nth(0), players.nth(2)
     for root in (run, compared):
         root.get_by_role("button", name="Pause", exact=True).click()
     for frame in (0, 7, 16):
@@ -48,7 +48,7 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
     (found,) = pixels(compared)
     np.testing.assert_array_equal(found, np.concatenate([first[9, :, :32], without[9, :, 32:]], axis=1))
     expect(page.get_by_text("frames is 80; it must be 4n + 1, for example 77 or 81.")).to_be_visible()
-    table, still = page.locator(".wanlab[data-live]"), page.locator(".wanlab[data-twin]")
+    table, still = (page.locator(f'.wanlab[data-face="RunTable"][data-{kind}]') for kind in ("live", "twin"))
     expect(table).to_have_attribute("data-rows", "4")  # also the one that was made after it
     expect(still).to_be_hidden()  # while the table lives
     table.get_by_role("button", name=f"Star run {log.index[1]}").click()
@@ -59,14 +59,14 @@ def test_the_first_notebook_runs_plays_and_wipes_the_exact_frames(jupyter_lab: A
         page.set_viewport_size({"width": 1280, "height": 1060})
         run.get_by_role("button", name="Play", exact=True).scroll_into_view_if_needed()
         page.screenshot(path=Path(folder) / "notebook.png")
-        for index in range(5):
+        for index in range(4):
             players.nth(index).screenshot(path=Path(folder) / f"face_{index}.png")
 
     saved = jupyter_lab.save(page, NAME)
     assert "widgets" not in saved["metadata"]
     live = [str(cell["outputs"]) for cell in saved["cells"] if "jupyter.widget-view+json" in str(cell.get("outputs"))]
-    assert len(live) == 1  # the table, and beside it the page that stays
-    assert "data-twin" in live[0]
+    assert len(live) == 2  # the table and the panel, and beside each the page that stays
+    assert all("data-twin" in outputs for outputs in live)
     assert list(lab.log["star"].dropna().index) == [log.index[1]]
     page.goto("about:blank")
     jupyter_lab.kill_kernels()
