@@ -38,6 +38,7 @@ _CODECS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {  # codec, its
 
 def _write_video(path: Path, pictures: list[Picture], settings: ClipSettings, comment: str) -> None:
     import av
+    from av.video.reformatter import VideoReformatter
 
     codec, codec_options, options = _CODECS[settings.format]
     rate = Fraction(settings.frame_rate).limit_denominator(1001)  # television has 30000/1001
@@ -50,10 +51,11 @@ def _write_video(path: Path, pictures: list[Picture], settings: ClipSettings, co
         context.time_base = 1 / rate
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _TV_RANGE
+        convert = VideoReformatter()  # one for all: a new one for each frame takes most of the time of small clips
         for k, picture in enumerate(pictures):
             even = np.pad(picture, ((0, h % 2), (0, w % 2), (0, 0)), "edge")
             rgb = av.VideoFrame.from_ndarray(even, format="rgb24")
-            frame = rgb.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_TV_RANGE)
+            frame = convert.reformat(rgb, format="yuv420p", dst_colorspace=_BT709, dst_color_range=_TV_RANGE)
             frame.color_primaries = frame.color_trc = _BT709
             frame.pts, frame.duration, frame.time_base = k, 1, 1 / rate
             file.mux(stream.encode(frame))

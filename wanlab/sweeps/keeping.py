@@ -104,7 +104,7 @@ class Kept:
             small = _small(frames)
             exact = small.shape[0] * small.shape[1] * small.shape[2] <= _EXACT
             strip, coded = Image.fromarray(small.reshape(-1, *small.shape[2:])), io.BytesIO()
-            strip.save(coded, "PNG", pnginfo=None) if exact else strip.save(coded, "JPEG", quality=90, subsampling=0)
+            strip.save(coded, "PNG", compress_level=1) if exact else strip.save(coded, "JPEG", quality=90, subsampling=0)
             name = f"{run}.{len(small)}.{'png' if exact else 'jpg'}"
             write_whole(self.folder / name, coded.getvalue(), durable=False)
 
