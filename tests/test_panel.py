@@ -236,7 +236,7 @@ def test_the_code_for_another_model_opens_the_same_folder(
 ) -> None:
     panel.model = {"base_precision": "bf16"}
     opened: dict[str, Lab] = {"lab": lab}
-    exec(panel.code.partition("\n")[0], {"wl": wl}, opened)
+    exec(panel.code.partition("\nrun = ")[0], {"wl": wl}, opened)
     assert (opened["lab"].folder, opened["lab"]._bench.settings) == (lab.folder, panel.model)
     monkeypatch.chdir(tmp_path.parent)
     assert f"wl.Lab({tmp_path.name!r}, base_precision='bf16')" in panel.code
