@@ -23,7 +23,7 @@ lab: $(VENV)/.lab
 	exec "$(VENV)/bin/jupyter" lab $$root --LabApp.default_url=/lab/tree/$(NOTEBOOK) $(LAB_ARGS)
 
 test: check
-	"$(VENV)/bin/python" -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
+	"$(VENV)/bin/python" -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
 
 check: $(VENV)/.test
 	"$(VENV)/bin/ruff" check

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from wanlab.settings import Settings
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes test, a file stays together, so that its fixtures are made once; notebooks go one by one."""
+    for item in items:
+        if item.path.name != "test_notebooks.py":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 @pytest.fixture(scope="session")
 def model() -> Model:
     """The tiny model in fp32 on the CPU, with one thread: two of them wait for each other on a busy machine."""

@@ -27,6 +27,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other tests two threads wait for each other
     ignored = shutil.ignore_patterns(".*", "wanlab_runs", "my_lab")
     return Path(shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=ignored))
 
