@@ -20,8 +20,8 @@ LOOK = """() => {
     let count = 0;
     const walk = (root) => {
         for (const element of root.querySelectorAll('*')) {
-            count += 1;
             const name = element.localName;
+            count += name !== 'wbr'; // where a long name may break
             const meant = name === 'script' && element.parentElement === document.body;
             if (!meant && /^(script|iframe|object|embed|base|link|frame|form)$/.test(name)) wrong.push(name);
             for (const { name, value } of element.attributes)
