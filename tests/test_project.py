@@ -27,13 +27,13 @@ PACKAGE = ROOT / "wanlab"
 # From the ground up: a module imports from lower layers, and from its own package. A name stands for a module or for all
 # of a package that is not listed by itself; what is not listed fails.
 LAYERS = (
-    ("errors", "failures", "process", "progress", "terminal"),
+    ("errors", "failures", "process", "terminal"),
     ("declare", "files", "turn", "schedule", "windows", "time_embedding"),
     ("attention_modes", "quantize.kinds", "placement.spread"),
     ("groups", "clip_settings", "model_settings"),
     ("settings",),
     ("timeline", "skips", "sections", "values", "document", "run_json"),
-    ("outline", "names", "knobs", "containers", "table", "annotations", "metrics", "filters", "trash", "differing"),
+    ("outline", "names", "knobs", "progress", "containers", "table", "annotations", "metrics", "filters", "trash", "differing"),
     ("log", "clip", "show", "columns"),
     ("quantize",),
     ("weights",),

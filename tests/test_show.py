@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from hostile import Reading
+from wanlab.document import esc
 from wanlab.errors import FileError
 from wanlab.show import Page, Tile, player, steps_page
 from wanlab.show.grid import GRID
-from wanlab.show.page import SHARED, Face, _lean, esc
+from wanlab.show.page import SHARED, Face, _lean
 from wanlab.show.panel import PANEL
 from wanlab.show.player import PLAYER
 from wanlab.show.runtable import RUN_TABLE

@@ -101,11 +101,7 @@ class Bench:
         return {"frames": len(array)}
 
     def planned(
-        self,
-        timeline: Timeline,
-        changes: Mapping[str, Any],
-        known: set[str],
-        placed: Mapping[str, Any] | None = None,
+        self, timeline: Timeline, changes: Mapping[str, Any], known: set[str], placed: Mapping[str, Any] | None = None
     ) -> PlannedRun:
         """The plan of a run after those that made the steps in `known`, with its bytes and seconds.
 

@@ -13,6 +13,7 @@ from wanlab import show
 from wanlab.clip import Clip
 from wanlab.declare import switches
 from wanlab.differing import SettingsRow, changes_frames, differing, forked_name, told, worded
+from wanlab.document import shortened
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.run import Run
@@ -135,7 +136,7 @@ def _model_shown(model: Mapping[str, Any]) -> dict[str, str]:
 def _label(side: _Side, names: Sequence[str]) -> str:
     """A short name for a run: its values of the settings that differ."""
     parts = [worded(name, side.settings[name]) for name in names[:3] if side.settings.get(name)]
-    return ", ".join(part if len(part) <= 40 else f"{part[:39]}\u2026" for part in parts)
+    return ", ".join(shortened(part, 40) for part in parts)
 
 
 def _summary(sides: Sequence[_Side], names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Self, get_args, get_origin
@@ -222,12 +222,16 @@ def _setting(name: str, field: FieldInfo) -> Setting:
 
 def unknown(name: str, model: type[Declared]) -> str:
     """The sentence that refuses a name, with the nearest ones."""
-    known = list(declarations(model))
+    return refused(name, list(declarations(model)))
+
+
+def refused(name: str, known: Sequence[str], otherwise: str = "") -> str:
+    """The sentence that refuses a name which is none of the known ones; `otherwise` is its hint where none is near."""
     group = [full for full in known if full.startswith(f"{name}.")]
     if group:
         return f"{name} is not a setting; its settings are {', '.join(group)}."
     near = [full for full in known if full.split(".")[-1] == name] or difflib.get_close_matches(name, known, 3, 0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the settings are {', '.join(known)}."
+    hint = f"did you mean {' or '.join(near)}?" if near else otherwise or f"the settings are {', '.join(known)}."
     return f"{name} is not a setting; {hint}"
 
 

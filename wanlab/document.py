@@ -1,4 +1,4 @@
-"""HTML in Python: text that is safe in it, tables, and whole documents that need nothing else.
+"""HTML in Python: text that is safe in it, short enough, tables, and whole documents that need nothing else.
 
 Text gets into HTML through `esc` only.
 """
@@ -65,7 +65,17 @@ def esc(text: object) -> str:
     >>> esc('</script><b title="x">')
     '&lt;/script&gt;&lt;b title=&quot;x&quot;&gt;'
     """
-    return html.escape(str(text).encode("utf-8", "replace").decode())
+    return html.escape(writable(text))
+
+
+def writable(value: object) -> str:
+    """As a string that every file and every line to a browser can hold: half a surrogate pair becomes "?"."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many letters."""
+    return text if len(text) <= most else f"{text[: most - 1]}\u2026"
 
 
 def table_html(rows: Sequence[Row], columns: Sequence[str] = (), *, folded: str = "") -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from wanlab import show
 from wanlab.denoise import Step
+from wanlab.document import shortened
 from wanlab.errors import SettingsError
 from wanlab.names import GRID, in_force, start_of, step_names
 from wanlab.run import Run
@@ -218,5 +219,5 @@ def _short(value: Any) -> str:
     if value is None:
         return "off"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    text = text if len(text) <= 60 else f"{text[:59]}\u2026"
+    text = shortened(text, 60)
     return f'"{text}"' if (isinstance(value, str) and " " in text) or not text else text

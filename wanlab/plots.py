@@ -14,6 +14,7 @@ import numpy as np
 
 from wanlab.cost.estimate import estimate
 from wanlab.declare import switches
+from wanlab.document import Row, table_html
 from wanlab.errors import SettingsError
 from wanlab.metrics import psnr
 from wanlab.names import step_names
@@ -22,7 +23,7 @@ from wanlab.planning import request_of
 from wanlab.plans import planned
 from wanlab.run import Run
 from wanlab.settings import ModelSettings, Settings, declared
-from wanlab.show.page import Page, Row, table_html
+from wanlab.show.page import Page
 from wanlab.show.plots import STAGES, Errors, Memory, Times, draw_errors, draw_memory_over_time, draw_times
 from wanlab.steps import relative
 

@@ -6,12 +6,13 @@ tqdm's own notebook bar is a widget, and a saved notebook that is opened without
 from __future__ import annotations
 
 import contextlib
-import html
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from wanlab.document import esc
 
 Item = TypeVar("Item")
 Tell = Callable[[float, str], None]
@@ -72,6 +73,6 @@ def _forward(terminal: Any, done: float) -> None:
 def _line(what: str, done: float, total: float, text: str, seconds: float) -> str:
     left = f", {seconds / done * (total - done):.1f} s left" if done else ""
     return (
-        f'<progress value="{done:.6g}" max="{total:.6g}" aria-label="{html.escape(what)}" '
-        f'style="width: 16em; vertical-align: middle"></progress> {html.escape(text)}{left}'
+        f'<progress value="{done:.6g}" max="{total:.6g}" aria-label="{esc(what)}" '
+        f'style="width: 16em; vertical-align: middle"></progress> {esc(text)}{left}'
     )

@@ -32,11 +32,12 @@ from wanlab.plans import Plan
 from wanlab.progress import progress
 from wanlab.run_facts import facts_of
 from wanlab.settings import Settings, declared
+from wanlab.show.page import Paged
 from wanlab.steps import Steps
 from wanlab.timeline import Timeline
 
 
-class Run:
+class Run(Paged):
     """One run of the model. Its latents, velocities and clip are replayed from the store when they are asked for.
 
     `facts` is what `run.json` in `folder` says: settings, status, seconds, memory, versions.
@@ -178,10 +179,6 @@ class Run:
         details["run"] = self.id
         tile = show.Tile(self.clip.frames, self.settings.prompt, {name: str(value) for name, value in details.items()})
         return show.player([tile], frame_rate=self.clip.frame_rate)
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the player as one complete HTML file; the path is returned. FileError if it cannot be written."""
-        return self.page().to_html(path)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         if not self.facts["steps_done"]:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wanlab.columns import Rows, chosen_columns, described
@@ -16,7 +15,7 @@ from wanlab.errors import FileError, SettingsError, WanlabError
 from wanlab.filters import nearest, parse
 from wanlab.log import RunLog
 from wanlab.run import Run
-from wanlab.show.page import Page
+from wanlab.show.page import Page, Paged
 from wanlab.show.runtable import RunTableContent, preview, run_table_page
 from wanlab.table import frame
 
@@ -31,7 +30,7 @@ _MOST_PREVIEWS, _MOST_PREVIEW_BYTES = 200, 2**20
 _KEPT_RUNS = 2 * MOST_COMPARED
 
 
-class RunTable:
+class RunTable(Paged):
     """All runs as a table: the last line of a cell shows it, live where the extra lab is installed.
 
     `columns`, `where` (a filter, see `wanlab.filters`) and `sort` (columns, "-seconds" for the largest first) are how it
@@ -79,10 +78,6 @@ class RunTable:
             if sheet and room >= 0:
                 previews[id] = sheet
         return run_table_page(self._content(rows, previews), list(previews.values())[::-1], twin=twin)
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the page as one HTML file that needs neither the internet nor Python; the path is returned."""
-        return self.page().to_html(path)
 
     @cached_property
     def widget(self) -> LiveRunTable:

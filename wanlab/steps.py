@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
@@ -56,7 +57,7 @@ class Steps(Sequence[Step]):
     """The steps of a run, replayed from the store as they are asked for."""
 
     def __init__(self, run: Replayed, bench: Bench, preview: Callable[[], Preview]) -> None:
-        self._run, self._bench, self._preview = run, bench, preview
+        self._run, self._bench, self._preview = run, bench, cache(preview)  # asked for at every step, and read from a file
 
     def __len__(self) -> int:
         return int(self._run.facts["steps_done"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from wanlab.clip_settings import ClipSettings
 from wanlab.declare import Asked, switches
+from wanlab.document import Shown, esc
 from wanlab.settings import ModelSettings, Settings, declared
-from wanlab.show.page import Page, Shown, esc
+from wanlab.show.page import Page, Paged
 from wanlab.weights.registry import all_known
 from wanlab.written import as_python
 
@@ -64,7 +64,7 @@ class Entries(list[Entry], Shown):
 
 
 @dataclass(frozen=True, repr=False)
-class FromComfy:
+class FromComfy(Paged):
     """A workflow in wanlab's words.
 
     `settings` go to `lab.run`, `model` says how weights are loaded, `clip` (the same as `settings.clip`) how the clip is
@@ -127,10 +127,6 @@ class FromComfy:
         for title, entries in (("Not taken", self.not_taken), ("Taken, with a difference", self.notes)):
             parts += [f"<h4>{title}</h4>", table_html(entries)] if entries else []
         return Page("".join(parts), b"", sentence, self.source or "workflow")
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the tables as one HTML file."""
-        return self.page().to_html(path)
 
 
 def table_html(entries: Sequence[Entry]) -> str:

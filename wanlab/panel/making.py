@@ -8,10 +8,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from wanlab.document import shortened
 from wanlab.errors import BusyError
 from wanlab.panel.benches import Benches
 from wanlab.panel.queue import Job, Queue
-from wanlab.panel.told import measured_told, planned_numbers, shortened
+from wanlab.panel.told import measured_told, planned_numbers
 from wanlab.panel.watching import Watch
 from wanlab.run import Run, check_run, performing, preview_of
 from wanlab.timeline import Timeline
@@ -99,7 +100,7 @@ def clip_told(job: Job) -> dict[str, Any]:
     return {
         "number": job.number,
         "run": run.id,
-        "label": shortened(run.settings.prompt) or "no prompt",
+        "label": shortened(run.settings.prompt, 80) or "no prompt",
         "content": run.page().content,
         "measured": measured_told(run.facts, job.planned),
     }

@@ -13,6 +13,7 @@ import ipywidgets  # type: ignore[import-untyped]
 from wanlab import controls
 from wanlab.bench import Bench
 from wanlab.comparing import compare
+from wanlab.document import shortened
 from wanlab.errors import SettingsError, WanlabError
 from wanlab.panel.benches import Benches
 from wanlab.panel.draft import Draft, differing, form_values
@@ -21,15 +22,14 @@ from wanlab.panel.making import Maker
 from wanlab.panel.planner import Asked, Planner
 from wanlab.panel.queue import Queue
 from wanlab.panel.still import panel_still
-from wanlab.panel.told import shortened
 from wanlab.plans import Plan
 from wanlab.run import Run, check_run
 from wanlab.settings import ModelSettings, Settings, declared
-from wanlab.show import Page
+from wanlab.show.page import Page, Paged
 from wanlab.timeline import Timeline
 
 
-class Panel:
+class Panel(Paged):
     """Every setting as a control, and a run of them at the press of a button; `lab.panel()` makes one.
 
     `settings` and `model` are what the form says; both can be set. `run_button` and `stop_button` are widgets: their `click()`
@@ -127,10 +127,6 @@ class Panel:
     def page(self) -> Page:
         """The panel to look at, without a kernel: settings that differ, code, plan and last clip."""
         return self._page("")
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write `page()` as one offline file."""
-        return self.page().to_html(path)
 
     def __repr__(self) -> str:
         doing = f"{len(self.queue)} in the queue" if len(self.queue) else "idle"

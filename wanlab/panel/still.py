@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wanlab.document import Row
 from wanlab.plans import PlannedRun
-from wanlab.show.page import Page, Row
+from wanlab.show.page import Page
 from wanlab.show.panel import panel_page
 from wanlab.show.plan import draw_into
 from wanlab.show.stills import contact_sheet, spread

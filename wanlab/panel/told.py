@@ -81,8 +81,3 @@ def planned_numbers(run: PlannedRun) -> dict[str, float]:
         found |= {"seconds": run.estimate.total_seconds, "gib": run.estimate.peak_gib}
         found |= {name: run.estimate.seconds[name] for name in ("denoise", "decode") if name in run.estimate.seconds}
     return found
-
-
-def shortened(text: str, most: int = 80) -> str:
-    """A text of at most so many letters."""
-    return text if len(text) <= most else f"{text[: most - 1]}\u2026"

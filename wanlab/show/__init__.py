@@ -8,8 +8,9 @@ internet, and on plain http; where scripts are stripped it stays a still picture
 Player of "nothing yet": 17 frames of 64x64, 16 a second.
 """
 
+from wanlab.document import Shown
 from wanlab.show.grid import Cell, grid_page
-from wanlab.show.page import Page, Shown
+from wanlab.show.page import Page
 from wanlab.show.player import MOST_CLIPS, Mode, Tile, player
 from wanlab.show.steps import Curve, Denoising, denoising_page, steps_page
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from wanlab.show.page import Page, esc
+from wanlab.document import esc
+from wanlab.show.page import Page
 from wanlab.show.plan import GRAY
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from wanlab.document import Row, table_html, writable
 from wanlab.show.grid_sheet import STATES, grid_sheet
 from wanlab.show.grid_stills import Coding, coding_for
-from wanlab.show.page import Face, Page, Row, build_page, table_html
+from wanlab.show.page import Face, Page, build_page
 from wanlab.show.player import PLAYER, check_frame_rate
 from wanlab.show.stills import Frames, check_frames, plural
 
@@ -163,7 +164,7 @@ def grid_content(axes: Mapping[str, Sequence[str]], places: Places, frame_rate: 
     numbers = {name: number for number, name in enumerate(axes)}
     return {
         "rate": float(frame_rate),
-        "axes": [{"name": text(name), "values": [text(value) for value in values]} for name, values in axes.items()],
+        "axes": [{"name": writable(name), "values": [writable(value) for value in values]} for name, values in axes.items()],
         **{where: [numbers[name] for name in getattr(places, where)] for where in ("rows", "columns", "pages", "averaged")},
         "playerCss": PLAYER.css,
     }
@@ -172,13 +173,13 @@ def grid_content(axes: Mapping[str, Sequence[str]], places: Places, frame_rate: 
 def cell_content(cell: Cell, axes: Mapping[str, Sequence[str]], coding: Coding | None) -> dict[str, Any]:
     """What the face is told of one cell; its clip is encoded by `coding`."""
     content = {
-        "key": text(cell.key),
+        "key": writable(cell.key),
         "at": [list(values).index(cell.at[name]) for name, values in axes.items()],
         "state": cell.state,
-        "caption": text(cell.caption),
-        "problem": text(cell.problem),
-        "numbers": [[text(name), float(value) if math.isfinite(value) else None] for name, value in cell.numbers.items()],
-        "facts": [[text(name), text(value)] for name, value in cell.facts.items()],
+        "caption": writable(cell.caption),
+        "problem": writable(cell.problem),
+        "numbers": [[writable(name), float(value) if math.isfinite(value) else None] for name, value in cell.numbers.items()],
+        "facts": [[writable(name), writable(value)] for name, value in cell.facts.items()],
     }
     if cell.frames is None or coding is None:
         return content
@@ -199,11 +200,6 @@ def sentence(cells: Sequence[Cell], axes: Mapping[str, Sequence[str]]) -> str:
     states = Counter(cell.state for cell in cells)
     counts = ", ".join(f"{states[state]} {words}" for state, words in STATES.items() if states[state])
     return f"Grid of {plural(len(cells), 'run')}{f', {varied}' if varied else ''}: {counts}."
-
-
-def text(value: object) -> str:
-    """As a string that every file and every line to a browser can hold: half a surrogate pair becomes "?"."""
-    return str(value).encode("utf-8", "replace").decode()
 
 
 def _cells_table(cells: Sequence[Cell], axes: Mapping[str, Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import traitlets
 
+from wanlab.document import Row, writable
 from wanlab.show.grid import (
     GRID,
     Cell,
@@ -24,11 +25,10 @@ from wanlab.show.grid import (
     page_of,
     places_of,
     sentence,
-    text,
 )
 from wanlab.show.grid_stills import Coding, coding_for, preview_coding
 from wanlab.show.live import LiveFace, module
-from wanlab.show.page import Page, Row
+from wanlab.show.page import Page
 from wanlab.show.player import check_frame_rate
 
 _UNFINISHED = ("waiting", "running")
@@ -69,7 +69,7 @@ class LiveGrid(LiveFace):
         contents = dict(zip(self._names.values(), self._coded(cells), strict=True))
         self.add_traits(**{name: traitlets.Dict(content).tag(sync=True) for name, content in contents.items()})
         head = grid_content(self._axes, self._places, frame_rate)
-        told = {"title": text(title), "notes": [text(note) for note in notes], "count": len(self._cells)}
+        told = {"title": writable(title), "notes": [writable(note) for note in notes], "count": len(self._cells)}
         super().__init__(GRID, {**head, **told})
 
     def update(self, *cells: Cell) -> None:

@@ -21,10 +21,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from wanlab.document import Row, Shown, esc, table_html, write_document
+from wanlab.document import esc, write_document
 from wanlab.show.stills import as_data_url, as_png
-
-__all__ = ["SHARED", "Face", "Page", "Row", "Shown", "build_page", "esc", "source", "table_html"]
 
 SHARED = tuple(f"common/{name}" for name in ("words", "svg", "controls", "place"))  # what all faces begin with
 _COMMENT = re.compile(r"^[ \t]*/\*[^*]*(?:\*(?!/)[^*]*)*\*/[ \t]*$", re.MULTILINE)  # with nothing else on its lines
@@ -86,6 +84,21 @@ class Page:
         return write_document(path, self.title or self.text, self.html)
 
     save = to_html  # an older name
+
+
+class Paged:
+    """What shows itself as a page is also written as one offline file. To be mixed in."""
+
+    def page(self) -> Page:
+        """What is shown."""
+        raise NotImplementedError
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write `page()` as one complete HTML file that needs neither the internet nor Python; the path is returned.
+
+        Raises FileError if it cannot be written.
+        """
+        return self.page().to_html(path)
 
 
 def build_page(

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from wanlab.document import Row, esc, table_html
 from wanlab.show import form
-from wanlab.show.page import Face, Page, Row, build_page, esc, table_html
+from wanlab.show.page import Face, Page, build_page
 from wanlab.show.player import PLAYER
 from wanlab.show.stills import as_data_url
 

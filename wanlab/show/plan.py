@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from wanlab.document import shortened
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -73,7 +75,7 @@ def label_of(run: Planned) -> str:
     """How a run differs from the first, in short."""
     parts = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in run.changes.items()]
     whole = ", ".join(parts)
-    return (whole if len(whole) <= 44 else f"{whole[:43]}\u2026") or "base"
+    return shortened(whole, 44) or "base"
 
 
 def _draw_levels(axes: Axes, runs: Sequence[Planned]) -> None:

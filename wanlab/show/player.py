@@ -9,8 +9,9 @@ from typing import Literal, get_args
 
 from PIL import Image
 
+from wanlab.document import Row, table_html
 from wanlab.show.frame_curves import frame_curves
-from wanlab.show.page import Face, Page, Row, build_page, table_html
+from wanlab.show.page import Face, Page, build_page
 from wanlab.show.stills import Frames, check_frames, contact_sheet, encode, listed, plural, spread
 
 Mode = Literal["side", "wipe", "blink", "difference"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from wanlab.document import shortened
 from wanlab.show.plan import GRAY
 
 if TYPE_CHECKING:
@@ -215,4 +216,4 @@ def _seconds(value: float) -> str:
 
 def _cut(label: str) -> str:
     label = " ".join(label.split())
-    return label if len(label) <= 44 else f"{label[:43]}\u2026"
+    return shortened(label, 44)

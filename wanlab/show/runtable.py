@@ -15,7 +15,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from wanlab.show.page import Face, Page, build_page, table_html
+from wanlab.document import table_html
+from wanlab.show.page import Face, Page, build_page
 from wanlab.show.stills import plural
 
 _PARTS = (

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wanlab.show.page import Face, Page, Row, build_page, table_html
+from wanlab.document import Row, table_html
+from wanlab.show.page import Face, Page, build_page
 from wanlab.show.player import check_frame_rate
 from wanlab.show.stills import Frames, check_frames, compressed, contact_sheet, encode, plural, spread
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from wanlab.document import Row, shortened, table_html
 from wanlab.show.drawing import GRAY, Drawing, drawing, page_of, plain
-from wanlab.show.page import Page, Row, table_html
+from wanlab.show.page import Page
 
 MOST_BARS = 60  # more are told in the table
 _LINE = 0.22  # inches
@@ -50,7 +51,7 @@ def _short(labels: Mapping[str, str]) -> str:
     for told, part in enumerate(sorted(parts, key=len)):  # what short ones leave is for the long ones
         each = max(8, left // (len(parts) - told))
         left -= min(len(part), each)
-    return ", ".join(part if len(part) <= each else f"{part[: each - 1]}\u2026" for part in parts)
+    return ", ".join(shortened(part, each) for part in parts)
 
 
 def sweep_plan_page(

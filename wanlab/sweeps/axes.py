@@ -8,7 +8,6 @@ how="zip"                                              the first value of every 
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from wanlab.declare import switches
+from wanlab.declare import refused, switches
+from wanlab.document import shortened
 from wanlab.errors import SettingsError
 from wanlab.settings import ModelSettings, Settings, declared
 
@@ -118,19 +118,12 @@ def shown(value: object) -> str:
         return " ".join(map(shown, value)) or "none"
     if isinstance(value, Mapping):
         return " ".join(f"{name} {shown(part)}" for name, part in value.items())
-    text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\u2026"
+    return shortened(str(value), _LONGEST)
 
 
 def unknown_axis(name: str) -> str:
     """The sentence that refuses a name which is no setting of a run or a model."""
-    known = list(_known())
-    members = [full for full in known if full.startswith(f"{name}.")]
-    if members:
-        return f"{name} is not a setting; its settings are {', '.join(members)}."
-    near = [full for full in known if full.split(".")[-1] == name] or difflib.get_close_matches(name, known, 3, 0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "docs/settings.md lists the settings of runs and of the model."
-    return f"{name} is not a setting; {hint}"
+    return refused(name, list(_known()), "docs/settings.md lists the settings of runs and of the model.")
 
 
 def _listed(axes: Any, problems: list[str]) -> list[Axis]:

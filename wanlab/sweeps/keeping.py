@@ -110,19 +110,13 @@ class Kept:
 
     def metrics(self, run: str) -> dict[str, float]:
         """What was measured of a run, by name; nothing if that is lost."""
-        try:
-            found = _load(self.folder / f"{run}.json").get("metrics")
-        except (OSError, ValueError, RecursionError):
-            return {}
+        found = self._noted(run).get("metrics")
         numbers = {name: math.inf if value == "inf" else value for name, value in dict(found or {}).items()}
         return {name: float(value) for name, value in numbers.items() if isinstance(value, int | float)}
 
     def reference(self, run: str) -> str | None:
         """The run against which it was measured; None without one."""
-        try:
-            found = _load(self.folder / f"{run}.json").get("reference")
-        except (OSError, ValueError, RecursionError):
-            return None
+        found = self._noted(run).get("reference")
         return found if isinstance(found, str) else None
 
     def frames(self, run: str) -> np.ndarray | None:
@@ -135,6 +129,12 @@ class Kept:
             strip = np.asarray(Image.open(file).convert("RGB"))
             return strip.reshape(count, -1, *strip.shape[1:])
         return None
+
+    def _noted(self, run: str) -> dict[str, Any]:
+        """What is in the file of a run; nothing if it is lost or damaged."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            return _load(self.folder / f"{run}.json")
+        return {}
 
     def _picture(self, run: str) -> Path | None:
         return next(iter(sorted(self.folder.glob(f"{run}.*.png")) + sorted(self.folder.glob(f"{run}.*.jpg"))), None)

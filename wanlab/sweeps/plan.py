@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wanlab.bench import Bench
 from wanlab.cost.estimate import Estimate
 from wanlab.names import digest, step_names
 from wanlab.plans import PlannedRun
-from wanlab.show import Page
+from wanlab.show.page import Page, Paged
 from wanlab.show.stills import plural
 from wanlab.sweeps.cells import Cell, Cells
 from wanlab.weights.dtypes import PRECISIONS
@@ -48,7 +47,7 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
-class SweepPlan:
+class SweepPlan(Paged):
     """What a sweep will do: `plan.table()` has a row a cell, in the order in which they run."""
 
     cells: tuple[PlannedCell, ...]
@@ -147,10 +146,6 @@ class SweepPlan:
             "disk": _size(self.disk_gib),
         }
         return {name: value for name, value in found.items() if value != "0" or name not in ("already done", "will not fit")}
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the page as one HTML file; the path is returned."""
-        return self.page().to_html(path)
 
     def __repr__(self) -> str:
         told = [plural(len(self.planned), "run")]

@@ -16,7 +16,7 @@ from wanlab.planning import divided
 from wanlab.run import Run
 from wanlab.run_facts import timeline_of
 from wanlab.settings import Settings
-from wanlab.show import Page
+from wanlab.show.page import Page, Paged
 from wanlab.sweeps import results
 from wanlab.sweeps.axes import Axis, label_at
 from wanlab.sweeps.cells import Benches, Cell, Cells, key_of, make_cells, suited, varied_of
@@ -33,7 +33,7 @@ Names = str | Sequence[str] | None
 Base = Run | Settings | str | Mapping[str, Any] | None
 
 
-class Sweep:
+class Sweep(Paged):
     """Many runs that differ in a few settings: `lab.sweep` makes one.
 
     `plan()` says what it will do, `run()` does it, or goes on with it; `frame()`, `means()` and `pivot()` read it, `grid()`
@@ -113,10 +113,6 @@ class Sweep:
 
         self._made.look()
         return grid(self, rows, columns, live)
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the grid as one HTML file; the path is returned."""
-        return Path(self.grid(live=False).to_html(path))
 
     def state(self, cell: Cell) -> tuple[str, str, Mapping[str, Any] | None]:
         """What became of a cell: done, running, stopped, failed, unfit or waiting; why, if it failed; and its run's facts."""
