@@ -15,6 +15,7 @@ hypothesis.settings.load_profile("patient")
 
 if TYPE_CHECKING:
     from wanlab.bench import Bench
+    from wanlab.lab import Lab
     from wanlab.model.model import Model
     from wanlab.settings import Settings
 
@@ -39,23 +40,41 @@ def model() -> Model:
     return Model(ModelSettings(), finding.find("tiny"))
 
 
+def _bench_in(folder: Path, model: Model) -> Bench:
+    """A bench in this folder, around the one loaded model."""
+    from wanlab.bench import Bench
+
+    bench = Bench(folder, model.settings)
+    bench.__dict__["model"] = model
+    return bench
+
+
+@pytest.fixture(scope="module")
+def shared_bench(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bench in a folder that the tests of a file share."""
+    return _bench_in(tmp_path_factory.mktemp("lab"), model)
+
+
 @pytest.fixture
 def make_bench(model: Model, tmp_path: Path) -> Callable[[], Bench]:
     """Benches in the same folder, as two kernels would have, around the one loaded model."""
-    from wanlab.bench import Bench
-
-    def make() -> Bench:
-        bench = Bench(tmp_path / "lab", model.settings)
-        bench.__dict__["model"] = model
-        return bench
-
-    return make
+    return lambda: _bench_in(tmp_path / "lab", model)
 
 
 @pytest.fixture
 def bench(make_bench: Callable[[], Bench]) -> Bench:
     """A bench in a new folder."""
     return make_bench()
+
+
+@pytest.fixture
+def lab(bench: Bench) -> Lab:
+    """A lab in a new folder."""
+    from wanlab.lab import Lab
+
+    lab = Lab(bench.folder)
+    lab._bench = bench
+    return lab
 
 
 @pytest.fixture

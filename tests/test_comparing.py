@@ -12,21 +12,12 @@ import numpy as np
 import pytest
 
 import wanlab as wl
-from wanlab.bench import Bench
 from wanlab.clip import Clip
 from wanlab.differing import changes_frames, differing, forked_name, told, worded
 from wanlab.errors import SettingsError
-from wanlab.model.model import Model
 from wanlab.settings import Settings
 
 Make = Callable[..., Settings]
-
-
-@pytest.fixture
-def lab(model: Model, bench: Bench) -> wl.Lab:
-    lab = wl.Lab(bench.folder)
-    lab._bench = bench
-    return lab
 
 
 class Tables(HTMLParser):

@@ -20,20 +20,13 @@ from wanlab.timeline import Timeline
 STEPS = 4
 
 
-@pytest.fixture(scope="module")
-def bench(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    bench = Bench(tmp_path_factory.mktemp("lab"), model.settings)
-    bench.__dict__["model"] = model
-    return bench
-
-
-def make(bench: Bench, **changes: Any) -> Run:
-    return perform(bench, Timeline(Settings(width=32, height=32, frames=5, steps=STEPS, seed=3).but(changes)))
+def make(shared_bench: Bench, **changes: Any) -> Run:
+    return perform(shared_bench, Timeline(Settings(width=32, height=32, frames=5, steps=STEPS, seed=3).but(changes)))
 
 
 @pytest.fixture(scope="module")
-def run(bench: Bench) -> Run:
-    return make(bench)
+def run(shared_bench: Bench) -> Run:
+    return make(shared_bench)
 
 
 def curves(page: Page) -> dict[str, list[float | None]]:
@@ -70,12 +63,12 @@ def test_a_run_never_parts_from_itself(run: Run) -> None:
     assert all(value == 0 for name, values in curves(page).items() if name.endswith("apart") for value in values)
 
 
-def test_settings_that_only_cost_never_part(bench: Bench, run: Run) -> None:
-    swapping = Bench(bench.folder, bench.settings.but({"blocks_to_swap": 2, "offload_device": "disk"}))
+def test_settings_that_only_cost_never_part(shared_bench: Bench, run: Run) -> None:
+    swapping = Bench(shared_bench.folder, shared_bench.settings.but({"blocks_to_swap": 2, "offload_device": "disk"}))
     other = perform(swapping, Timeline(run.settings), fresh=True)
     assert parting(run, other).step is None
     assert curves(wl.compare_steps(run, other))["velocity apart"] == [0.0] * STEPS
-    assert parting(run, make(bench, **{"clip.frame_rate": 8})).step is None
+    assert parting(run, make(shared_bench, **{"clip.frame_rate": 8})).step is None
 
 
 @pytest.mark.parametrize(
@@ -89,23 +82,23 @@ def test_settings_that_only_cost_never_part(bench: Bench, run: Run) -> None:
         ({"cfg": [3.0, 3.0, 1.0, 1.0]}, 2, "cfg"),
     ],
 )
-def test_the_reason_is_what_was_changed(bench: Bench, run: Run, change: dict[str, Any], step: int, name: str) -> None:
-    found = parting(run, make(bench, **change))
+def test_the_reason_is_what_was_changed(shared_bench: Bench, run: Run, change: dict[str, Any], step: int, name: str) -> None:
+    found = parting(run, make(shared_bench, **change))
     assert found.step == step
     assert next(iter(found.why)) == name
     assert f"{name} is " in str(found)
 
 
-def test_a_shorter_run_does_not_part_from_the_longer_one(bench: Bench, run: Run) -> None:
-    short = make(bench, end_step=2)
+def test_a_shorter_run_does_not_part_from_the_longer_one(shared_bench: Bench, run: Run) -> None:
+    short = make(shared_bench, end_step=2)
     assert parting(run, short).step is None
     apart = curves(wl.compare_steps(run, short))
     assert apart["velocity apart"][:2] == [0.0, 0.0]
     assert apart["latents apart"][3] is None  # a noise level that it never reaches
 
 
-def test_other_grids_are_aligned_by_sigma_and_it_is_said(bench: Bench, run: Run) -> None:
-    other = make(bench, steps=6)
+def test_other_grids_are_aligned_by_sigma_and_it_is_said(shared_bench: Bench, run: Run) -> None:
+    other = make(shared_bench, steps=6)
     page = wl.compare_steps(run, other)
     told = Reading(page.html).content
     mine, theirs = (one["sigmas"] for one in told["runs"])
@@ -137,15 +130,15 @@ def test_moments_end_with_the_latents_that_the_run_leaves(run: Run) -> None:
     assert torch.equal(last.latents, run.latents(STEPS))
 
 
-def test_runs_of_another_size_or_without_steps_are_refused(bench: Bench, run: Run) -> None:
+def test_runs_of_another_size_or_without_steps_are_refused(shared_bench: Bench, run: Run) -> None:
     with pytest.raises(SettingsError, match=r"different size, \(16, 2, 4, 4\) and \(16, 1, 4, 4\)"):
-        wl.compare_steps(run, make(bench, frames=1))
-    empty = Run(bench, "empty", run.timeline, {**run.facts, "steps_done": 0})
+        wl.compare_steps(run, make(shared_bench, frames=1))
+    empty = Run(shared_bench, "empty", run.timeline, {**run.facts, "steps_done": 0})
     with pytest.raises(SettingsError, match="no finished steps"):
         wl.compare_steps(run, empty)
 
 
-def test_hostile_prompts_stay_texts(bench: Bench, run: Run) -> None:
-    page = wl.compare_steps(run, make(bench, prompt="</script><img src=x onerror=alert(1)>"))
+def test_hostile_prompts_stay_texts(shared_bench: Bench, run: Run) -> None:
+    page = wl.compare_steps(run, make(shared_bench, prompt="</script><img src=x onerror=alert(1)>"))
     assert Reading(page.html).tags.count("img") == 1
     assert Reading(page.html).tags.count("script") == 1

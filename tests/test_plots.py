@@ -27,20 +27,13 @@ from wanlab.timeline import Timeline
 STEPS = 3
 
 
-@pytest.fixture(scope="module")
-def bench(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    bench = Bench(tmp_path_factory.mktemp("lab"), model.settings)
-    bench.__dict__["model"] = model
-    return bench
-
-
-def make(bench: Bench, **changes: Any) -> Run:
-    return perform(bench, Timeline(Settings(width=32, height=32, frames=5, steps=STEPS, seed=3).but(changes)))
+def make(shared_bench: Bench, **changes: Any) -> Run:
+    return perform(shared_bench, Timeline(Settings(width=32, height=32, frames=5, steps=STEPS, seed=3).but(changes)))
 
 
 @pytest.fixture(scope="module")
-def run(bench: Bench) -> Run:
-    return make(bench, prompt="a $circle_{1 & <b>bold</b>")
+def run(shared_bench: Bench) -> Run:
+    return make(shared_bench, prompt="a $circle_{1 & <b>bold</b>")
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +82,8 @@ def test_memory_over_time_is_in_the_runs_facts_and_bounded(run: Run) -> None:
     assert noted["device_gib"] > run.facts["peak_rss_gib"]
 
 
-def test_memory_is_no_column_of_the_log(bench: Bench, run: Run) -> None:
-    assert not [name for name in bench.log.frame() if name.startswith("memory")]
+def test_memory_is_no_column_of_the_log(shared_bench: Bench, run: Run) -> None:
+    assert not [name for name in shared_bench.log.frame() if name.startswith("memory")]
 
 
 def test_planned_peaks_stand_beside_the_measured_ones(run: Run, fork: Run) -> None:
@@ -101,8 +94,8 @@ def test_planned_peaks_stand_beside_the_measured_ones(run: Run, fork: Run) -> No
     assert "on top of what the process had" in page.html
 
 
-def test_a_run_that_noted_no_memory_is_left_out_and_said(bench: Bench, run: Run) -> None:
-    old = Run(bench, run.id, run.timeline, {name: fact for name, fact in run.facts.items() if name != "memory"})
+def test_a_run_that_noted_no_memory_is_left_out_and_said(shared_bench: Bench, run: Run) -> None:
+    old = Run(shared_bench, run.id, run.timeline, {name: fact for name, fact in run.facts.items() if name != "memory"})
     assert "1 of the runs noted no memory" in wl.plot_memory(run, old).html
     with pytest.raises(SettingsError, match="None of these runs has noted its memory"):
         wl.plot_memory(old)
@@ -126,32 +119,32 @@ def test_errors_are_relative_to_the_reference(run: Run, fork: Run) -> None:
     assert row(page, "PSNR of the worst frame, dB") == [f"{min(frames):.4g}", "identical"]
 
 
-def test_errors_at_other_levels_are_drawn_and_zero_is_no_point(bench: Bench, run: Run) -> None:
-    other = make(bench, prompt=run.settings.prompt, steps=5)
+def test_errors_at_other_levels_are_drawn_and_zero_is_no_point(shared_bench: Bench, run: Run) -> None:
+    other = make(shared_bench, prompt=run.settings.prompt, steps=5)
     assert row(wl.plot_error(other, run, reference=run), "latents at the end")[0] != "0"
     figure = draw_errors([Errors("a", [1, 0.5, 0], [0.0, 0.1, None], [30.0, math.inf])])
     drawn = figure.axes[0].lines[0].get_ydata()
     assert [math.isnan(value) for value in drawn] == [True, False, True]
 
 
-def test_wrong_runs_are_refused_in_a_sentence(bench: Bench, run: Run) -> None:
+def test_wrong_runs_are_refused_in_a_sentence(shared_bench: Bench, run: Run) -> None:
     for plot in (wl.plot_time, wl.plot_memory, lambda: wl.plot_error(reference=run)):
         with pytest.raises(SettingsError, match="at least one run"):
             plot()
     with pytest.raises(SettingsError, match="compare one size"):
-        wl.plot_error(make(bench, frames=1), reference=run)
+        wl.plot_error(make(shared_bench, frames=1), reference=run)
 
 
-def test_runs_are_called_by_what_differs(bench: Bench, run: Run, fork: Run) -> None:
+def test_runs_are_called_by_what_differs(shared_bench: Bench, run: Run, fork: Run) -> None:
     prompt = run.settings.prompt
-    feta = make(bench, prompt=prompt, **{"feta.weight": 2.0})
+    feta = make(shared_bench, prompt=prompt, **{"feta.weight": 2.0})
     assert labels([run, fork, feta]) == ["base", "from step 1: cfg 1", "feta on"]
-    assert labels([run, make(bench, prompt=prompt, cfg=2.0)]) == ["cfg 3", "cfg 2"]
+    assert labels([run, make(shared_bench, prompt=prompt, cfg=2.0)]) == ["cfg 3", "cfg 2"]
     assert labels([run, run]) == [run.id, run.id]
 
 
-def test_texts_of_people_are_no_formulas_and_no_html(bench: Bench, run: Run, tmp_path: Path) -> None:
-    other = make(bench, prompt="$\\frac{1}{$ <script>alert(1)</script>")
+def test_texts_of_people_are_no_formulas_and_no_html(shared_bench: Bench, run: Run, tmp_path: Path) -> None:
+    other = make(shared_bench, prompt="$\\frac{1}{$ <script>alert(1)</script>")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for page in (wl.plot_time(run, other), wl.plot_memory(run, other), wl.plot_error(run, other, reference=run)):

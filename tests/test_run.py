@@ -23,13 +23,6 @@ from wanlab.timeline import Timeline
 Make = Callable[..., Settings]
 
 
-@pytest.fixture
-def lab(model: Model, bench: Bench) -> wl.Lab:
-    lab = wl.Lab(bench.folder)
-    lab._bench = bench
-    return lab
-
-
 def test_a_run_is_a_row_a_folder_and_a_clip(lab: wl.Lab, small: Make) -> None:
     run = lab.run(small(), {"clip.frame_rate": 8})
     row = lab.log.loc[run.id]

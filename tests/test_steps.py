@@ -20,20 +20,13 @@ from wanlab.steps import relative
 from wanlab.timeline import Timeline
 
 
-@pytest.fixture(scope="module")
-def bench(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    bench = Bench(tmp_path_factory.mktemp("lab"), model.settings)
-    bench.__dict__["model"] = model
-    return bench
-
-
-def make(bench: Bench, **changes: Any) -> Run:
-    return perform(bench, Timeline(Settings(width=32, height=32, frames=5, steps=4, seed=3).but(changes)))
+def make(shared_bench: Bench, **changes: Any) -> Run:
+    return perform(shared_bench, Timeline(Settings(width=32, height=32, frames=5, steps=4, seed=3).but(changes)))
 
 
 @pytest.fixture(scope="module")
-def run(bench: Bench) -> Run:
-    return make(bench)
+def run(shared_bench: Bench) -> Run:
+    return make(shared_bench)
 
 
 def content(run: Run) -> dict[str, Any]:
@@ -60,8 +53,8 @@ def test_the_table_holds_what_the_steps_hold(run: Run) -> None:
     assert table["reused"].tolist() == [False] * 4
 
 
-def test_calls_of_a_step_are_those_that_were_made(bench: Bench) -> None:
-    cached = make(bench, seed=5, steps=8, **{"cache.kind": "easycache", "cache.threshold": 0.5})
+def test_calls_of_a_step_are_those_that_were_made(shared_bench: Bench) -> None:
+    cached = make(shared_bench, seed=5, steps=8, **{"cache.kind": "easycache", "cache.threshold": 0.5})
     table = cached.steps.table()
     assert table["calls"].sum() == cached.model_calls < 16
     assert table["calls"].tolist() == [2 * (1 - share) for share in table["cache"].fillna(0)]
@@ -94,7 +87,7 @@ def test_the_curves_are_the_table(run: Run) -> None:
     assert curves["model calls"] == table["calls"].tolist()
 
 
-def test_twenty_steps_of_the_tiny_clip_take_at_most_three_mebibytes(bench: Bench) -> None:
+def test_twenty_steps_of_the_tiny_clip_take_at_most_three_mebibytes(shared_bench: Bench) -> None:
     """Random colours are the worst that a clip can be."""
     generator = np.random.default_rng(0)
     clips = [generator.integers(0, 256, (17, 64, 64, 3), np.uint8) for _ in range(20)]

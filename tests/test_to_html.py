@@ -27,11 +27,9 @@ NAMESPACES = re.compile(r"http://www\.w3\.org/(2000/svg|1999/xlink)")  # names, 
 
 
 @pytest.fixture(scope="module")
-def run(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    bench = Bench(tmp_path_factory.mktemp("lab"), model.settings)
-    bench.__dict__["model"] = model
+def run(shared_bench: Bench) -> Run:
     prompt = "</script><b>$x$</b> & a circle"
-    return perform(bench, Timeline(Settings(width=32, height=32, frames=5, steps=2, seed=3, prompt=prompt)))
+    return perform(shared_bench, Timeline(Settings(width=32, height=32, frames=5, steps=2, seed=3, prompt=prompt)))
 
 
 def shown_classes() -> Iterator[type]:

@@ -79,7 +79,7 @@ def page(new_page: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def shown(new_page: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Saves a page, opens it as a file, and waits for its player; `paused` also stops it."""
+    """Saves a page, opens it as a file, and waits for its face; `paused` also stops it."""
 
     from playwright.sync_api import expect
 

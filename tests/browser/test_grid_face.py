@@ -15,7 +15,6 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from wanlab.show.grid import Cell, grid_page
-from wanlab.show.page import Page
 
 pytestmark = pytest.mark.browser
 
@@ -45,22 +44,6 @@ def cells_of(axes: dict[str, list[str]], frames: int = 9) -> list[Cell]:
 
 
 CELLS = cells_of(AXES)
-
-
-@pytest.fixture
-def shown(new_page: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Saves a page, opens it as a file, and waits for its grid; `paused` also stops it."""
-
-    def show(page: Page, *, paused: bool = True, **options: Any) -> Any:
-        tab = new_page(**options)
-        tab.goto(page.to_html(tmp_path / "page.html").as_uri())
-        root = tab.locator(".wanlab")
-        expect(root).to_have_attribute("data-ready", "1")
-        if paused:
-            root.get_by_role("button", name="Pause", exact=True).click()
-        return root
-
-    return show
 
 
 def cell(root: Any, name: str) -> Any:
