@@ -41,6 +41,17 @@ function setPlay(control, playing, what = "") {
   control.ariaLabel = control.title = (playing ? "Pause" : "Play") + what;
 }
 
+/* What the buttons of a clock do, by their part. */
+function buttonsOf(clock) {
+  return {
+    play: () => clock.toggle(),
+    back: () => clock.seek(clock.index - 1),
+    forward: () => clock.seek(clock.index + 1),
+    loop: () => clock.set({ loop: !clock.loop }),
+    pingpong: () => clock.set({ pingpong: !clock.pingpong }),
+  };
+}
+
 /* The number by which a clip is told apart, on its colour. */
 function badge(index) {
   return make("span", { className: `badge clip-${index + 1}`, textContent: index + 1 });

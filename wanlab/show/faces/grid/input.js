@@ -12,11 +12,7 @@ class GridInput {
     const { grid } = this;
     const { part, clock } = grid;
     const press = {
-      play: () => clock.toggle(),
-      back: () => clock.seek(clock.index - 1),
-      forward: () => clock.seek(clock.index + 1),
-      loop: () => clock.set({ loop: !clock.loop }),
-      pingpong: () => clock.set({ pingpong: !clock.pingpong }),
+      ...buttonsOf(clock),
       sheet: () => saveSheet(grid),
       help: () => (part.help.ariaExpanded = !(part.keys.hidden = !part.keys.hidden)),
     };

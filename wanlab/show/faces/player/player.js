@@ -186,11 +186,7 @@ class Player {
   listen() {
     const { part, clock, blink } = this;
     const press = {
-      play: () => clock.toggle(),
-      back: () => clock.seek(clock.index - 1),
-      forward: () => clock.seek(clock.index + 1),
-      loop: () => clock.set({ loop: !clock.loop }),
-      pingpong: () => clock.set({ pingpong: !clock.pingpong }),
+      ...buttonsOf(clock),
       playBlink: () => blink.toggle(),
       full: () => this.full.toggle(),
       help: () => (part.help.ariaExpanded = !(part.keys.hidden = !part.keys.hidden)),
