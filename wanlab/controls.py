@@ -7,12 +7,11 @@ seed of 64 bits, travels as text.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wanlab.declare import Asked, Declared, Setting, declarations, group_of, number, switches
+from wanlab.declare import Asked, Setting, declarations, first_sentence, group_of, number, switches
 from wanlab.errors import SettingsError
 from wanlab.model_settings import LoraSettings
 from wanlab.presets import PRESETS, Preset
@@ -114,7 +113,9 @@ def _control(one: Placed, part: Part, values: Mapping[str, Any]) -> dict[str, An
     control = _described(setting, default)
     if switch:
         members = [other for other in placed()[part] if other.switch == name]
-        control |= {"help": _about(OWNERS[one.of], name), "simple": any(member.setting.simple for member in members)}
+        owner = OWNERS[one.of]
+        told = first_sentence(group_of(owner.model_fields[name]) or owner)
+        control |= {"help": told, "simple": any(member.setting.simple for member in members)}
     return {**control, "of": one.of, "group": switch, "switch": one.switch, "part": part.title, "notebook": part.notebook}
 
 
@@ -179,12 +180,6 @@ def _range(setting: Setting) -> str:
         return ""
     high = "2^64 - 1" if setting.high == 2**64 - 1 else number(setting.high)
     return f"{number(setting.low)} to {high} {setting.unit}".strip()
-
-
-def _about(model: type[Declared], group: str) -> str:
-    """What the group says of itself, in a sentence."""
-    held = group_of(model.model_fields[group])
-    return " ".join((inspect.getdoc(held) or "").split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def _preset(preset: Preset, model: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ with True, turns it on (`{"feta.weight": 4}`, `feta=True`), its name with False 
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,6 +184,11 @@ def group_of(field: FieldInfo) -> type[Declared] | None:
         return None
     kinds = (field.annotation, *get_args(field.annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Declared)), None)
+
+
+def first_sentence(model: type[Declared]) -> str:
+    """What a group says of itself: the first sentence of the class's description."""
+    return " ".join((inspect.getdoc(model) or "").split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def item_of(field: FieldInfo) -> type[Declared] | None:

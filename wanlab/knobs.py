@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from wanlab.declare import KINDS, Declared, Setting, group_of, number, switches
+from wanlab.declare import KINDS, Declared, Setting, first_sentence, group_of, number, switches
 from wanlab.model_settings import LoraSettings
 from wanlab.sections import notebook_of
 from wanlab.settings import ModelSettings, Settings, declared
@@ -114,7 +113,7 @@ def settings_markdown() -> str:
         parts.append(_section(title, about, settings))
     for title, about, settings in _groups(ModelSettings):
         parts.append(_section(title, f"{about} {_MODEL_DEFAULTS}" if title == "the model" else about, settings))
-    about = f"{_about(LoraSettings)} An entry of `loras`, as a mapping."
+    about = f"{first_sentence(LoraSettings)} An entry of `loras`, as a mapping."
     parts.append(_section("loras", about, list(declared(LoraSettings).values())))
     return "\n".join(parts)
 
@@ -129,18 +128,13 @@ def _groups(model: type[Declared]) -> list[tuple[str, str, list[Setting]]]:
     for name, setting in declared(model).items():
         members.setdefault(name.rpartition(".")[0], []).append(setting)
     plain = "the run" if model is Settings else "the model"
-    return [(group or plain, _about(_class_of(model, group)), settings) for group, settings in members.items()]
+    return [(group or plain, first_sentence(_class_of(model, group)), settings) for group, settings in members.items()]
 
 
 def _class_of(model: type[Declared], group: str) -> type[Declared]:
     for name in group.split(".") if group else []:
         model = group_of(model.model_fields[name]) or model
     return model
-
-
-def _about(model: type[Declared]) -> str:
-    """The first sentence of the class's description."""
-    return " ".join((inspect.getdoc(model) or "").split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def _add_flag(add: Callable[..., Any], setting: Setting, values: str) -> None:
