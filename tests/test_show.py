@@ -18,9 +18,9 @@ from wanlab.document import esc
 from wanlab.errors import FileError
 from wanlab.show import Page, Tile, player, steps_page
 from wanlab.show.grid import GRID
-from wanlab.show.page import SHARED, Face, _lean
+from wanlab.show.page import SHARED, Face, _lean, source
 from wanlab.show.panel import PANEL
-from wanlab.show.player import PLAYER
+from wanlab.show.player import MOST_CLIPS, PLAYER
 from wanlab.show.runtable import RUN_TABLE
 from wanlab.show.steps import STEPS
 from wanlab.show.stills import contact_sheet, encode, spread
@@ -60,6 +60,10 @@ def test_script_cannot_be_ended_by_its_own_source() -> None:
     (script,) = Reading(player([Tile(clip(1), "a")]).html).scripts
     assert "</script" not in script.lower()
     assert "<!--" not in script
+
+
+def test_the_browser_and_python_agree_on_how_many_clips_play_together() -> None:
+    assert f"const MOST_CLIPS = {MOST_CLIPS};" in source("common/controls.js")
 
 
 def test_esc_leaves_plain_text_alone() -> None:

@@ -16,6 +16,7 @@ from wanlab.filters import nearest, parse
 from wanlab.log import RunLog
 from wanlab.run import Run
 from wanlab.show.page import Page, Paged
+from wanlab.show.player import MOST_CLIPS
 from wanlab.show.runtable import RunTableContent, preview, run_table_page
 from wanlab.table import frame
 
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
     from wanlab.show.runtable_live import LiveRunTable
 
-MOST_COMPARED = 9
 # Previews in a page, newest first: a clip of 17 frames of 64x64 takes about 6 KB.
 _MOST_PREVIEWS, _MOST_PREVIEW_BYTES = 200, 2**20
-_KEPT_RUNS = 2 * MOST_COMPARED
+_KEPT_RUNS = 2 * MOST_CLIPS
 
 
 class RunTable(Paged):
@@ -169,8 +169,8 @@ class RunTable(Paged):
 
     def _answer_compare(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         ids = [self._known(id) for id in _texts(message["ids"])]
-        if not 1 <= len(ids) <= MOST_COMPARED:
-            raise SettingsError(f"{len(ids)} runs are selected; 2 to {MOST_COMPARED} can be compared.")
+        if not 1 <= len(ids) <= MOST_CLIPS:
+            raise SettingsError(f"{len(ids)} runs are selected; 2 to {MOST_CLIPS} can be compared.")
         runs = [self._run(id) for id in ids]
         return {"opened": (compare(*runs) if len(runs) > 1 else runs[0].page()).html}
 

@@ -41,6 +41,8 @@ function setPlay(control, playing, what = "") {
   control.ariaLabel = control.title = (playing ? "Pause" : "Play") + what;
 }
 
+const MOST_CLIPS = 9; // that play side by side, as in show/player.py
+
 /* What the buttons of a clock do, by their part. */
 function buttonsOf(clock) {
   return {

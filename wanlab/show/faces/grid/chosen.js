@@ -1,6 +1,5 @@
 /* What is open beneath a grid: one clip with its facts, or up to nine in the player, with the settings in which they differ. */
 
-const MOST_CHOSEN = 9;
 const [LEAST_OPENED, OPENED_HEIGHT, AROUND] = [410, 320, 30]; // the player around one clip, as wide as it makes itself
 
 const clipWidth = ({ width, height }) => width * Math.max(1, Math.floor(OPENED_HEIGHT / height)) + AROUND;
@@ -24,7 +23,7 @@ class GridChosen {
 
   /* One more or one less; returns what speaks against it. */
   toggle(cell) {
-    if (!this.has(cell) && this.cells.length >= MOST_CHOSEN) return `At most ${MOST_CHOSEN} clips are compared. Take one away first.`;
+    if (!this.has(cell) && this.cells.length >= MOST_CLIPS) return `At most ${MOST_CLIPS} clips are compared. Take one away first.`;
     this.only(...(this.has(cell) ? this.cells.filter((other) => other !== cell) : [...this.cells, cell]));
     return "";
   }

@@ -1,8 +1,6 @@
 /* What can be done with the selected runs, and what differs between two of them. */
 
 class RunActions {
-  static MOST_COMPARED = 9;
-
   constructor(table) {
     this.table = table;
   }
@@ -13,9 +11,9 @@ class RunActions {
     const count = selected.size;
     part.actions.hidden = !count;
     part.chosen.textContent = `${count} selected`;
-    part.compare.disabled = count < 2 || count > RunActions.MOST_COMPARED || waiting.has("compare");
+    part.compare.disabled = count < 2 || count > MOST_CLIPS || waiting.has("compare");
     part.compare.textContent = waiting.has("compare") ? "Decoding…" : "Compare";
-    part.compare.title = count > RunActions.MOST_COMPARED ? `At most ${RunActions.MOST_COMPARED} runs can be compared.` : "Play the clips of the selected runs beside each other";
+    part.compare.title = count > MOST_CLIPS ? `At most ${MOST_CLIPS} runs can be compared.` : "Play the clips of the selected runs beside each other";
     if (!live) part.compare.hidden = ![...selected].some((id) => table.preview.has(id));
     part.diff.disabled = count !== 2;
     part.diff.title = count === 2 ? "What differs between the two" : "Select two runs to see what differs";
