@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
-import sys
-import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,44 +39,6 @@ def sweep(bench: Bench, small: Make) -> Callable[..., Sweep]:
         return begin_sweep(bench, small(**{"steps": 2, **changes}), read_axes(axes, seeds, prompts, how), reference)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the faces of grids are not there yet, ones that keep what they are told."""
-    if importlib.util.find_spec("wanlab.show.grid") is not None:
-        return
-
-    @dataclass
-    class Cell:
-        key: str
-        at: Mapping[str, str]
-        frames: Any = None
-        state: str = "done"
-        caption: str = ""
-        problem: str = ""
-        numbers: Mapping[str, float] = field(default_factory=dict)
-        facts: Mapping[str, str] = field(default_factory=dict)
-
-    class Grid:
-        def __init__(self, cells: Sequence[Cell], axes: Mapping[str, Sequence[str]], **asked: Any) -> None:
-            self._cells, self.axes, self.asked = {cell.key: cell for cell in cells}, axes, asked
-
-        def update(self, *cells: Cell) -> None:
-            self._cells |= {cell.key: cell for cell in cells}
-
-        def to_html(self, path: str | Path) -> Path:
-            Path(path).write_text(str(self.axes))
-            return Path(path)
-
-        def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-            return {"text/html": ""}
-
-    still, live = types.ModuleType("wanlab.show.grid"), types.ModuleType("wanlab.show.live_grid")
-    still.__dict__.update(Cell=Cell, grid_page=Grid)
-    live.__dict__.update(LiveGrid=Grid)
-    monkeypatch.setitem(sys.modules, "wanlab.show.grid", still)
-    monkeypatch.setitem(sys.modules, "wanlab.show.live_grid", live)
 
 
 def asked(axes: Any, **how: Any) -> list[dict[str, Any]]:
@@ -232,6 +190,19 @@ def test_what_only_costs_computes_no_step_twice_and_changes_no_pixel(bench: Benc
     facts = [made.open(k).facts["model"]["blocks_to_swap"] for k in range(3)]
     assert facts == [0, 2, 4]
     assert len(made.plan().done) == 3
+
+
+def test_references_come_first_so_that_each_clip_is_decoded_once(
+    sweep: Callable[..., Sweep], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sweep({"shift": [2, 3, 8]}, seeds=[0, 1], shift=3.0)
+    decode, decoded = model.decode, list[Any]()
+    monkeypatch.setattr(model, "decode", lambda latents: decoded.append(latents) or decode(latents))
+    frame = made.run().frame()
+    assert len(decoded) == len(made) == 6
+    assert frame["metrics.psnr"].notna().all()
+    seeds = [one.cell.timeline.settings for one in made.plan(fresh=True).planned]
+    assert [next(one.shift for one in seeds if one.seed == seed) for seed in (0, 1)] == [3, 3]
 
 
 def test_each_model_is_loaded_once_and_none_stays_beside_that_of_the_lab(

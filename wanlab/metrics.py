@@ -151,6 +151,7 @@ def _moved(before: Numbers, after: Numbers) -> tuple[Numbers, Numbers]:
     structure = _blocks(here**2) - _blocks(here) ** 2
     span = 2 * _REACH + 1
     errors = np.empty((span, span, structure.size))
+    here, after = here.astype(np.float32), after.astype(np.float32)  # of differences that is enough, and twice as fast
     for y in range(span):
         for x in range(span):
             errors[y, x] = _blocks((after[:, y : y + high, x : x + wide] - here) ** 2)
@@ -160,8 +161,10 @@ def _moved(before: Numbers, after: Numbers) -> tuple[Numbers, Numbers]:
 def _blocks(pictures: Numbers) -> Numbers:
     """The mean of each block, as a list."""
     count, high, wide = pictures.shape
-    parts = pictures.reshape(count, high // _BLOCK, _BLOCK, wide // _BLOCK, _BLOCK)
-    found: Numbers = np.einsum("tyaxb->tyx", parts).ravel() / _BLOCK**2
+    columns = (
+        pictures.reshape(count, high // _BLOCK, _BLOCK, wide).sum(2).reshape(count, high // _BLOCK, wide // _BLOCK, _BLOCK)
+    )
+    found: Numbers = (columns @ np.ones(_BLOCK, pictures.dtype)).ravel() / _BLOCK**2  # a product is the fastest sum of a few
     return found
 
 

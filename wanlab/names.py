@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from wanlab.declare import switches
 from wanlab.files import content_of
-from wanlab.groups import GATES
+from wanlab.groups import GATES, Group
 from wanlab.schedule import Grid
 from wanlab.settings import INPUTS, Settings, declared
 from wanlab.timeline import Timeline
@@ -38,7 +39,19 @@ def digest(*parts: Any) -> str:
 
 def in_force(settings: Settings, step: int) -> dict[str, Any]:
     """The settings that change the velocity of this step, by dotted name, without those that have no effect there."""
-    known, techniques, acting = declared(), switches(Settings), settings.acting(step)
+    acting = settings.acting(step)
+    return _counting(settings, acting) | _here(settings, step, acting)
+
+
+def _here(settings: Settings, step: int, acting: Mapping[str, Group]) -> dict[str, Any]:
+    """What the techniques that act on a step make of it in particular, such as its windows."""
+    depends = {name: group.depends(step, settings) for name, group in acting.items()}
+    return {f"{name}, here": how for name, how in depends.items() if how}
+
+
+def _counting(settings: Settings, acting: Collection[str]) -> dict[str, Any]:
+    """The settings that count wherever just these techniques act."""
+    known, techniques = declared(), switches(Settings)
     guided = settings.cfg != 1
     useless = {
         *GRID,
@@ -59,8 +72,7 @@ def in_force(settings: Settings, step: int) -> dict[str, Any]:
     for name in INPUTS:
         if name in values:
             values[name] = content_of(values[name])
-    depends = {name: group.depends(step, settings) for name, group in acting.items()}
-    return values | {f"{name}, here": how for name, how in depends.items() if how}
+    return values
 
 
 def _absent(settings: Settings) -> set[str]:
@@ -101,9 +113,15 @@ def step_names(model: str, timeline: Timeline) -> list[str]:
         start["rounds"] = step_names(model, earlier_round(timeline))[-1]
     state = digest(ENGINE, model, settings.width, settings.height, settings.frames, settings.seed, *([start] if start else []))
     names = []
+    counting = dict[tuple[int | str, ...], dict[str, Any]]()  # the same for most steps, and the slow part
     for step in range(len(levels)):
         where = [float(levels.sigmas[step]), float(levels.timesteps[step])]
-        names.append(digest(state, where, in_force(timeline.at(step), step)))
+        here = timeline.at(step)
+        acting = here.acting(step)
+        known: tuple[int | str, ...] = (id(here), *acting)
+        if known not in counting:
+            counting[known] = _counting(here, acting)
+        names.append(digest(state, where, counting[known] | _here(here, step, acting)))
         state = digest(names[-1], move(settings.solver, levels, step), step if stochastic else None)
     return names
 

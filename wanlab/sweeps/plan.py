@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,12 +168,12 @@ class SweepPlan(Paged):
         return tuple(one for one in self.cells if one.state == state)
 
 
-def plan_cells(cells: Cells, done: set[str], *, fresh: bool = False) -> SweepPlan:
-    """The plan of these cells in the best order, of which those with the keys in `done` need not run."""
+def plan_cells(cells: Cells, done: Set[str], *, first: Set[str] = frozenset(), fresh: bool = False) -> SweepPlan:
+    """The plan of these cells in the best order, of which those with the keys in `done` need not run; `first` as in_order."""
     known: set[str] = set()
     found: list[PlannedCell] = []
     loads: set[int] = set()
-    for bench, group in in_order(cells):
+    for bench, group in in_order(cells, first):
         estimates = _Estimates(bench)
         for cell in group:
             one = _done(cell) if cell.key in done else _planned(estimates, cell, known, fresh)
@@ -183,16 +183,18 @@ def plan_cells(cells: Cells, done: set[str], *, fresh: bool = False) -> SweepPla
     return SweepPlan(tuple(found), len(loads), tuple(cells.notes))
 
 
-def in_order(cells: Cells) -> list[tuple[Bench, list[Cell]]]:
+def in_order(cells: Cells, first: Set[str] = frozenset()) -> list[tuple[Bench, list[Cell]]]:
     """The cells by the way their model is loaded, that of the lab first; within, those that share steps beside each other.
 
-    So each model is loaded once, and a cell comes right after the one whose steps it goes on from.
+    So each model is loaded once, and a cell comes right after the one whose steps it goes on from. Of those that share nothing
+    the cells with the keys in `first` come first, such as references: what is measured against them is decoded only once.
     """
     groups: dict[int, tuple[Bench, list[Cell]]] = {}
     for cell in sorted(cells.found, key=lambda cell: cells.bench(cell) is not cells.benches.own):
         bench = cells.bench(cell)
         groups.setdefault(id(bench), (bench, []))[1].append(cell)
     for bench, group in groups.values():
+        group.sort(key=lambda cell: cell.key not in first)
         ranks: dict[str, int] = {}
         paths = {
             cell.key: [ranks.setdefault(name, len(ranks)) for name in step_names(bench.model_id, cell.timeline)]

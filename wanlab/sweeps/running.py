@@ -133,7 +133,11 @@ class _Work:
     def _measure(self, cell: Cell, run: Run) -> None:
         """Measure a run against its reference, if that is there."""
         kept, aim = self.sweep._kept, self.sweep.reference_of(cell)
-        reference = run if isinstance(aim, Cell) and aim.key == cell.key else self._opened(aim)
+        if isinstance(aim, Cell) and aim.key == cell.key:
+            self._remember(run)
+            reference: Run | None = run
+        else:
+            reference = self._opened(aim)
         against = None if reference is None or not _alike(run, reference) else reference
         kept.note(run.id, measure(run, against), None if against is None else against.id, run.clip.frames)
 
@@ -145,11 +149,15 @@ class _Work:
                 return None
             id = str(facts["id"])
             if id not in self.references:
-                if len(self.references) >= _MOST_REFERENCES:
-                    self.references.pop(next(iter(self.references)))
-                self.references[id] = Run(self.sweep._all.bench(aim), id, aim.timeline, facts)
+                self._remember(Run(self.sweep._all.bench(aim), id, aim.timeline, facts))
             return self.references[id]
         return aim
+
+    def _remember(self, reference: Run) -> None:
+        """Keep a reference with its frames, and let go of the oldest of too many."""
+        while len(self.references) >= _MOST_REFERENCES:
+            self.references.pop(next(iter(self.references)))
+        self.references[reference.id] = reference
 
     def measure_rest(self) -> None:
         """Measure what could not be measured before: cells whose reference came later, and runs that others made."""

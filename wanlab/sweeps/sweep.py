@@ -66,7 +66,8 @@ class Sweep(Paged):
     def plan(self, *, fresh: bool = False) -> SweepPlan:
         """What `run()` will do and take: runs, model loads and calls, what is shared, seconds, disk, and what does not fit."""
         self._made.look()
-        return plan_cells(self._all, set() if fresh else self._done(), fresh=fresh)
+        first = {reference.key for reference in self._references.values()}
+        return plan_cells(self._all, set() if fresh else self._done(), first=first, fresh=fresh)
 
     def run(self, *, fresh: bool = False) -> Sweep:
         """Run the cells that are not done, and measure them. Interrupting keeps all that is finished; the same call goes on.
