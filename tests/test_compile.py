@@ -136,6 +136,7 @@ def test_the_whole_transformer_as_one_graph_gives_and_counts_the_same(
     steps = run(timeline)
     assert equal(steps, plain)
     assert [step.calls for step in steps] == [step.calls for step in plain]
+    assert all(step.block_seconds == () for step in steps)  # there are no blocks in one graph
     assert (ours.compiles.graphs, ours.compiles.breaks) == (graphs, 0)
 
 

@@ -15,9 +15,9 @@ import wanlab as wl
 from test_show import Reading
 from wanlab.bench import Bench
 from wanlab.errors import SettingsError
+from wanlab.labels import labels
 from wanlab.meter import MOST_SAMPLES, Meter
 from wanlab.metrics import psnr
-from wanlab.plots import labels
 from wanlab.run import Run, perform
 from wanlab.settings import Settings
 from wanlab.show import Page
@@ -56,8 +56,8 @@ def test_the_seconds_drawn_are_those_of_the_log(run: Run, fork: Run) -> None:
     for stage in ("load", "encode", "denoise", "decode", "save"):
         assert row(page, stage) == [f"{one.facts['seconds'][stage]:.4g}" for one in (run, fork)]
     assert row(page, "steps reused") == ["0 of 3", "1 of 3"]
-    assert "base: " in page.text
-    assert "from step 1: cfg 1: " in page.text
+    assert "cfg 3.0 from step 1: " in page.text
+    assert "cfg 1.0 from step 1: " in page.text
 
 
 def test_reused_steps_are_hollow_at_the_seconds_of_the_run_that_made_them() -> None:
@@ -138,8 +138,12 @@ def test_wrong_runs_are_refused_in_a_sentence(shared_bench: Bench, run: Run) -> 
 def test_runs_are_called_by_what_differs(shared_bench: Bench, run: Run, fork: Run) -> None:
     prompt = run.settings.prompt
     feta = make(shared_bench, prompt=prompt, **{"feta.weight": 2.0})
-    assert labels([run, fork, feta]) == ["base", "from step 1: cfg 1", "feta on"]
-    assert labels([run, make(shared_bench, prompt=prompt, cfg=2.0)]) == ["cfg 3", "cfg 2"]
+    assert labels([run, fork, feta]) == [
+        "feta off, cfg 3.0 from step 1",
+        "feta off, cfg 1.0 from step 1",
+        "feta on, cfg 3.0 from step 1",
+    ]
+    assert labels([run, make(shared_bench, prompt=prompt, cfg=2.0)]) == ["cfg 3.0", "cfg 2.0"]
     assert labels([run, run]) == [run.id, run.id]
 
 

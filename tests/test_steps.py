@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,34 @@ def test_calls_of_a_step_are_those_that_were_made(shared_bench: Bench) -> None:
     table = cached.steps.table()
     assert table["calls"].sum() == cached.model_calls < 16
     assert table["calls"].tolist() == [2 * (1 - share) for share in table["cache"].fillna(0)]
+
+
+def test_the_seconds_of_blocks_are_within_those_of_the_step_and_zero_where_a_block_is_left_out(shared_bench: Bench) -> None:
+    cached = make(shared_bench, seed=6, steps=8, **{"cache.kind": "teacache", "cache.threshold": 0.5})
+    blocks, table = cached.steps.blocks(), cached.steps.table()
+    assert blocks.shape == (8, len(shared_bench.model.transformer.blocks))
+    assert (blocks.sum(axis=1) <= table["seconds"]).all()
+    assert ((blocks > 0).all(axis=1) == (table["calls"] > 0)).all()
+    assert (blocks[table["calls"] == 0].loc[:, 1:] == 0).all(axis=None)  # the first may be looked at
+    assert 0 < table["calls"].sum() < 16
+    skipping = make(shared_bench, seed=6, steps=1, **{"slg.blocks": "3", "slg.start_percent": 0, "slg.end_percent": 1})
+    [[*row]] = skipping.steps.blocks().to_numpy()
+    assert np.median(row) > 1.3 * row[3] > 0  # one of two passes
+
+
+def test_the_page_has_the_seconds_of_blocks(run: Run) -> None:
+    told = content(run)["runs"][0]["block_seconds"]
+    np.testing.assert_allclose(told, run.steps.blocks().to_numpy(), rtol=6e-3)
+    assert "Milliseconds of each block" in run.steps.page().html
+
+
+def test_what_was_stored_without_seconds_of_blocks_is_unknown_and_draws_no_map(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [replace(step, block_seconds=()) for step in run.steps]
+    monkeypatch.setattr(Run, "replay", lambda _: iter(steps))
+    assert run.steps.blocks().shape == (4, 0)
+    assert "Milliseconds of each block" not in run.steps.page().html
 
 
 def test_a_fork_reuses_the_steps_before_and_says_what_changed(run: Run) -> None:

@@ -20,10 +20,10 @@ def store(tmp_path: Path) -> StepStore:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_step_comes_back_bit_equal(store: StepStore, dtype: torch.dtype) -> None:
     velocity = torch.randn(1, 16, 3, 4, 4).to(dtype)
-    store.put(NAME, Stored(velocity, 1.25))
+    store.put(NAME, Stored(velocity, 1.25, {"feta": 1.5}, (0.5, 0.0, 0.25)))
     found = store.get(NAME)
     assert found is not None
-    assert found.seconds == 1.25
+    assert (found.seconds, found.notes, found.block_seconds) == (1.25, {"feta": 1.5}, (0.5, 0.0, 0.25))
     assert found.velocity.dtype == dtype
     assert torch.equal(found.velocity, velocity)
     assert NAME in store

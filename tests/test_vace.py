@@ -28,7 +28,7 @@ from wanlab.outline import Outline
 from wanlab.quantize.linear import QuantizedLinear
 from wanlab.settings import ModelSettings, Settings
 from wanlab.store import StepStore
-from wanlab.techniques import Moment, counted, predicted
+from wanlab.techniques import Moment, passes, predicted
 from wanlab.techniques.technique import patched
 from wanlab.timeline import Timeline
 
@@ -295,9 +295,10 @@ def test_a_call_that_is_skipped_where_nothing_changed_says_what_the_computed_one
         for index in steps:
             moment = Moment(index, timestep, settings, vace, outline, memory)
             spoken: list[int] = []
-            with counted(vace.transformer) as count, patched(vace.transformer.vace_blocks, "forward", noted(spoken)):
+            counting = passes.noted(vace.transformer, vace.device)
+            with counting as count, patched(vace.transformer.vace_blocks, "forward", noted(spoken)):
                 found.append(predicted(moment, latents, told))
-            made.append((count[0], len(spoken)))
+            made.append((count.calls, len(spoken)))
     assert made == [(1, 2), (0, 2 if kind == "firstblock" else 0)]
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
 

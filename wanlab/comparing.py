@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, get_args
@@ -11,13 +11,11 @@ import numpy as np
 
 from wanlab import show
 from wanlab.clip import Clip
-from wanlab.declare import switches
-from wanlab.differing import SettingsRow, changes_frames, differing, forked_name, told, worded
-from wanlab.document import shortened
+from wanlab.differing import SettingsRow, changes_frames, differing, label, told
 from wanlab.errors import SettingsError
-from wanlab.model_settings import LoraSettings
+from wanlab.labels import settings_rows
 from wanlab.run import Run
-from wanlab.settings import ModelSettings, Settings, declared
+from wanlab.settings import declared
 from wanlab.show.frame_curves import difference
 
 
@@ -29,18 +27,16 @@ def compare(*runs: Run | Clip, mode: show.Mode = "side", labels: Sequence[str] |
     differ do. SettingsError for anything else, more than nine of them, or a mode that needs two.
     """
     _check(runs, mode, labels)
-    forked = dict.fromkeys(
-        (name, at) for run in runs if isinstance(run, Run) for at, changes in run.timeline.forks for name, _ in changes
-    )
-    sides = [_side(one, forked) for one in runs]
+    told_by_runs = iter(settings_rows([one for one in runs if isinstance(one, Run)]))
+    sides = [_of_clip(one) if isinstance(one, Clip) else _of_run(one, next(told_by_runs)) for one in runs]
     rows = [side.settings for side in sides]
     said = [side.settings for side in sides if side.kind == "clip" and side.settings]  # a clip does not say all that a run does
     names = [name for name in differing(rows) if all(name in row for row in said)]
-    named = [_label(side, names) or f"{side.kind} {number}" for number, side in enumerate(sides, 1)]
+    named = [label(side.settings, names) or f"{side.kind} {number}" for number, side in enumerate(sides, 1)]
     facts = [name for name in ("status", "seconds", "steps reused", "run") if any(side.facts.get(name) for side in sides)]
     tiles = [
-        show.Tile(side.clip.frames, label, {name: side.facts.get(name, "") for name in facts}, side.clip.frame_rate)
-        for side, label in zip(sides, labels or named, strict=True)
+        show.Tile(side.clip.frames, called, {name: side.facts.get(name, "") for name in facts}, side.clip.frame_rate)
+        for side, called in zip(sides, labels or named, strict=True)
     ]
     prompts = {row["prompt"] for row in rows if "prompt" in row}
     return show.player(
@@ -101,42 +97,19 @@ def _check(runs: Sequence[Any], mode: object, labels: Sequence[str] | None) -> N
         raise SettingsError(f"labels is {labels!r}; it must be a list with one text per run: {len(runs)}.")
 
 
-def _side(one: Run | Clip, forked: Iterable[tuple[str, int]]) -> _Side:
-    """One of the runs; `forked` are settings that a fork changed in any of them, and the step."""
-    if isinstance(one, Clip):
-        said = {name: str(one.metadata[name]) for name in declared() if name in one.metadata}
-        return _Side("clip", one, said, {"run": str(one.metadata.get("run", ""))}, None, {})
-    facts = {"seconds": f"{one.seconds:.2f}", "run": one.id}
-    if one.steps_reused:
-        facts["steps reused"] = f"{one.steps_reused} of {len(one.timeline)}"
-    if one.status != "done":
-        facts["status"] = f"{one.status} after {one.facts['steps_done']} of {len(one.timeline)} steps"
-    machine = {"device": str(one.facts.get("device")), "threads": str(one.facts.get("threads"))}
-    return _Side("run", one.clip, _settings_row(one, forked), facts, one.facts["model"].get("id"), machine)
+def _of_clip(clip: Clip) -> _Side:
+    said = {name: str(clip.metadata[name]) for name in declared() if name in clip.metadata}
+    return _Side("clip", clip, said, {"run": str(clip.metadata.get("run", ""))}, None, {})
 
 
-def _settings_row(run: Run, forked: Iterable[tuple[str, int]]) -> dict[str, str]:
-    forks = {forked_name(name, at): _shown(run.timeline.at(at)).get(name, "") for name, at in forked if at < len(run.timeline)}
-    return _model_shown(run.facts["model"]) | _shown(run.settings) | forks
-
-
-def _shown(settings: Settings) -> dict[str, str]:
-    techniques = {name: "off" if getattr(settings, name) is None else "on" for name in switches(Settings)}
-    return techniques | {name: str(value) for name, value in settings.flat().items()}
-
-
-def _model_shown(model: Mapping[str, Any]) -> dict[str, str]:
-    """How a run's model was loaded, as a row of texts; what runs of an earlier version do not say is as declared."""
-    usual = {name: setting.default for name, setting in declared(ModelSettings).items()}
-    told = {**usual, **model, "model": model["name"]}
-    loras = ", ".join(str(LoraSettings(**one)) if isinstance(one, Mapping) else str(one) for one in told["loras"])
-    return {name: str(told[name]) for name in usual if name != "loras"} | {"loras": loras}
-
-
-def _label(side: _Side, names: Sequence[str]) -> str:
-    """A short name for a run: its values of the settings that differ."""
-    parts = [worded(name, side.settings[name]) for name in names[:3] if side.settings.get(name)]
-    return ", ".join(shortened(part, 40) for part in parts)
+def _of_run(run: Run, settings: SettingsRow) -> _Side:
+    facts = {"seconds": f"{run.seconds:.2f}", "run": run.id}
+    if run.steps_reused:
+        facts["steps reused"] = f"{run.steps_reused} of {len(run.timeline)}"
+    if run.status != "done":
+        facts["status"] = f"{run.status} after {run.facts['steps_done']} of {len(run.timeline)} steps"
+    machine = {"device": str(run.facts.get("device")), "threads": str(run.facts.get("threads"))}
+    return _Side("run", run.clip, settings, facts, run.facts["model"].get("id"), machine)
 
 
 def _summary(sides: Sequence[_Side], names: Sequence[str]) -> str:

@@ -25,8 +25,9 @@ from wanlab.outline import Outline
 from wanlab.solver import Solver
 from wanlab.start import first_noise, start_latents
 from wanlab.store import StepStore, Stored
-from wanlab.techniques import Moment, counted, predicted
+from wanlab.techniques import Moment, predicted
 from wanlab.techniques.freeinit import fresh_noise, mixed
+from wanlab.techniques.passes import noted
 from wanlab.timeline import Timeline
 
 
@@ -34,9 +35,11 @@ from wanlab.timeline import Timeline
 class Step:
     """One step of a run: latents before and after it (1, 16, t, h, w), and the velocity the model predicted between.
 
-    `seconds` were measured when the velocity was computed, which for a `reused` one was in an earlier run, and so were the
-    `notes` of techniques: numbers by name, such as FETA's mean factor. `calls` are the passes of the model that were made
-    for this step now; the first step of a run with FreeInit counts those of the rounds before.
+    `seconds` were measured when the velocity was computed, which for a `reused` one was in an earlier run, and so were
+    `block_seconds`, one number for each block, all passes together (0 for a block that was left out, empty where it is not
+    known, as of a transformer that is compiled whole), and the `notes` of techniques: numbers by name, such as FETA's mean
+    factor. `calls` are the passes of the model that were made for this step now; the first step of a run with FreeInit counts
+    those of the rounds before.
     """
 
     index: int
@@ -47,6 +50,7 @@ class Step:
     reused: bool
     seconds: float
     notes: Mapping[str, float]
+    block_seconds: tuple[float, ...]
     calls: int
 
     @property
@@ -100,7 +104,8 @@ def denoise(
             velocity = stored.velocity.to(model.device)
             after = solver.step(velocity, x)
             sigma = float(solver.grid.sigmas[index])
-            yield Step(index, sigma, x, velocity, after, not needed[index], stored.seconds, stored.notes, calls)
+            measured = stored.seconds, stored.notes, stored.block_seconds
+            yield Step(index, sigma, x, velocity, after, not needed[index], *measured, calls)
             x, calls = after, 0
 
 
@@ -109,9 +114,10 @@ def _computed(moment: Moment, latents: Tensor, told: Given) -> tuple[Stored, int
     model = moment.model
     began = clock(model.device)
     model.set_loras(moment.settings.first_step + moment.index, cast(float, moment.settings.lora_strength))
-    with counted(moment.transformer) as count:
+    with noted(moment.transformer, model.device) as passes:
         velocity = predicted(moment, latents, told)
-    return Stored(velocity, clock(model.device) - began, moment.notes), count[0]
+    seconds = clock(model.device) - began
+    return Stored(velocity, seconds, moment.notes, passes.block_seconds()), passes.calls
 
 
 def _start(model: Model, timeline: Timeline, store: StepStore, inputs: Inputs, **how: bool) -> tuple[Tensor, int] | None:

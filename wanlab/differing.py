@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from wanlab.declare import switches
+from wanlab.document import shortened
 from wanlab.settings import ModelSettings, Settings, declared
 
 SettingsRow = Mapping[str, str]
@@ -34,6 +35,16 @@ def worded(name: str, value: str) -> str:
     """
     setting, _, step = name.partition(_FROM)
     return f"{setting} {value}" + (f"{_FROM}{step}" if step else "")
+
+
+def label(row: SettingsRow, names: Sequence[str]) -> str:
+    """A short name by the values of the first three of these settings that the row has.
+
+    >>> label({"cfg": "5", "shift": "3"}, ["cfg", "seed"])
+    'cfg 5'
+    """
+    parts = [worded(name, row[name]) for name in names[:3] if row.get(name)]
+    return ", ".join(shortened(part, 40) for part in parts)
 
 
 def differing(rows: Sequence[SettingsRow]) -> list[str]:

@@ -29,6 +29,8 @@ GRID = ("steps", "shift", "solver", "schedule", "sigmas", "start_step", "end_ste
 # These make the latents that a run starts from, as width, height, frames and seed do.
 START = ("samples", "add_noise")
 IMAGE = ("noise_aug_strength", "start_latent_strength", "end_latent_strength", "clip_embed_strength")
+# Behind the name of a group: what its technique makes of a step in particular.
+HERE = ", here"
 
 
 def digest(*parts: Any) -> str:
@@ -46,7 +48,7 @@ def in_force(settings: Settings, step: int) -> dict[str, Any]:
 def _here(settings: Settings, step: int, acting: Mapping[str, Group]) -> dict[str, Any]:
     """What the techniques that act on a step make of it in particular, such as its windows."""
     depends = {name: group.depends(step, settings) for name, group in acting.items()}
-    return {f"{name}, here": how for name, how in depends.items() if how}
+    return {f"{name}{HERE}": how for name, how in depends.items() if how}
 
 
 def _counting(settings: Settings, acting: Collection[str]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from wanlab import show
 from wanlab.denoise import Step
 from wanlab.document import shortened
 from wanlab.errors import SettingsError
-from wanlab.names import GRID, in_force, start_of, step_names
+from wanlab.labels import labels
+from wanlab.names import GRID, HERE, in_force, start_of, step_names
 from wanlab.run import Run
 from wanlab.settings import declared
 from wanlab.steps import Measured, relative
@@ -38,10 +39,7 @@ class Parting:
     def __str__(self) -> str:
         if self.step is None:
             return f"They never part: the {self.shared} steps that both make are the same, to the last bit."
-        told = [
-            f"{name} is {_short(one)} in the first run and {_short(other)} in the second"
-            for name, (one, other) in self.why.items()
-        ]
+        told = [f"{name} is {one} in the first run and {other} in the second" for name, (one, other) in _told(self.why).items()]
         before = (
             "" if not self.step else "; step 0 is the same" if self.step == 1 else f"; steps 0 to {self.step - 1} are the same"
         )
@@ -82,7 +80,7 @@ def compare_steps(a: Run, b: Run, *, full: bool = False) -> show.Page:
     if sizes[0] != sizes[1]:
         raise SettingsError(f"The runs have latents of different size, {sizes[0]} and {sizes[1]}; compare runs of one size.")
     found = parting(a, b)
-    gathered = [run.steps.gather(label, full=full, share=2) for run, label in zip((a, b), _labels(a, b, found), strict=True)]
+    gathered = [run.steps.gather(label, full=full, share=2) for run, label in zip((a, b), labels([a, b]), strict=True)]
     (told, numbers, thinned), (other, others, _) = gathered
     pairs = aligned(told.sigmas, other.sigmas)
     apart = None if found.step is None else next((place for place, (k, _) in enumerate(pairs) if k >= found.step), None)
@@ -200,12 +198,22 @@ def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tu
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
-def _labels(a: Run, b: Run, found: Parting) -> tuple[str, str]:
-    """Short names for the runs: the settings that differ, from the start or where they part, or else their ids."""
-    asked = _different(a.settings.flat(), b.settings.flat())
-    pairs = {name: values for name, values in asked.items() if declared()[name].affects == "result"} or found.why
-    labels = [", ".join(f"{name} {_short(values[run])}" for name, values in list(pairs.items())[:2]) for run in (0, 1)]
-    return (labels[0], labels[1]) if pairs else (a.id, b.id)
+def _told(why: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[str, str]]:
+    """What differs, in words: a technique that only one run has is on or off, and what follows from the rest is left out."""
+    found: dict[str, tuple[str, str]] = {}
+    inner: dict[str, list[str]] = {}
+    missing = [name for name, pair in why.items() if "." in name and None in pair]
+    absent = {name.partition(".")[0] for name in missing if declared()[name].default is not None}  # which it could be by itself
+    for name, pair in why.items():
+        group, _, own = name.partition(".")
+        if group in absent:
+            first_is_off = pair[0] is None
+            inner.setdefault(group, []).append(f"{own} {_short(pair[first_is_off])}")
+            on = f"on ({', '.join(inner[group])})"
+            found[group] = ("off", on) if first_is_off else (on, "off")
+        elif not name.endswith(HERE) or len(why) == 1:
+            found[name] = (_short(pair[0]), _short(pair[1]))
+    return found
 
 
 def size_of(run: Run) -> tuple[int, ...]:

@@ -6,23 +6,22 @@ Each is a page: a drawing that a notebook shows, its numbers in a table, and `to
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from wanlab.cost.estimate import estimate
-from wanlab.declare import switches
 from wanlab.document import Row, table_html
 from wanlab.errors import SettingsError
+from wanlab.labels import labels
 from wanlab.metrics import psnr
 from wanlab.names import step_names
 from wanlab.parting import at_levels, moments, size_of
 from wanlab.planning import request_of
 from wanlab.plans import planned
 from wanlab.run import Run
-from wanlab.settings import ModelSettings, Settings, declared
+from wanlab.settings import ModelSettings, declared
 from wanlab.show.page import Page
 from wanlab.show.plots import STAGES, Errors, Memory, Times, draw_errors, draw_memory_over_time, draw_times
 from wanlab.steps import relative
@@ -94,39 +93,10 @@ def plot_error(*runs: Run, reference: Run) -> Page:
     )
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """A short name for each run: the settings in which they differ, "base" where there are none of them, ids for equal ones."""
-    rows = [_asked(run) for run in runs]
-    groups = tuple(f"{name}." for name in switches(Settings))  # of a technique that only some have it is enough that they do
-
-    def differs(name: str) -> bool:
-        values = {str(row[name]) for row in rows if name in row}
-        return len(values) > 1 or (not name.startswith(groups) and any(name not in row for row in rows))
-
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if differs(name)]
-    told = [", ".join(_named(name, row[name]) for name in names if name in row) or "base" for row in rows]
-    counts = Counter(told)
-    return [run.id if counts[label] > 1 or len(runs) == 1 else label for label, run in zip(told, runs, strict=True)]
-
-
 def _some(runs: Sequence[Run]) -> Sequence[Run]:
     if not runs:
         raise SettingsError("There is nothing to plot; give at least one run.")
     return runs
-
-
-def _asked(run: Run) -> dict[str, Any]:
-    """What one may have changed: settings, forks, and how the model was loaded."""
-    model = run.facts["model"]
-    groups = {name: "on" for name in switches(Settings) if getattr(run.settings, name) is not None}
-    forks = {f"from step {at}: {name}": value for at, changes in run.timeline.forks for name, value in changes}
-    usual = declared(ModelSettings)
-    placed = {name: value for name, value in model.items() if name in usual and value != usual[name].default}
-    return {"model": model["name"], **groups, **run.settings.flat(), **forks, **placed}
-
-
-def _named(name: str, value: Any) -> str:
-    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _times(run: Run, label: str) -> Times:

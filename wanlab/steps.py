@@ -50,6 +50,7 @@ class Measured:
     calls: float | None
     seconds: float
     reused: bool
+    block_seconds: tuple[float, ...]
     notes: Mapping[str, float]
 
 
@@ -96,6 +97,7 @@ class Steps(Sequence[Step]):
                     calls=_calls([call.skipped for call in calls[step.index]], step.notes.get("cache")),
                     seconds=step.seconds,
                     reused=step.index >= len(taken) or taken[step.index] is None,
+                    block_seconds=step.block_seconds,
                     notes=step.notes,
                 ),
             )
@@ -124,6 +126,7 @@ class Steps(Sequence[Step]):
             latents=[part[2] for part in parts],
             velocity=[part[3] for part in parts],
             reused=[one.reused for one in numbers],
+            block_seconds=[one.block_seconds for one in numbers],
             forks=[(at, _told(changes)) for at, changes in self._run.timeline.forks if at < len(numbers)],
         )
         return told, numbers, thinned
@@ -131,7 +134,8 @@ class Steps(Sequence[Step]):
     def page(self, *, full: bool = False) -> show.Page:
         """A scrubber over steps and frames: clean estimates, latents, velocities, and curves over the steps.
 
-        The clean estimates are quick previews by a linear map, or with `full` decoded by the VAE.
+        The clean estimates are quick previews by a linear map, or with `full` decoded by the VAE. Beneath the curves, and on
+        their axis, is a map of the seconds of each block, as `blocks()` has them.
         """
         told, numbers, thinned = self.gather("", full=full)
         settings = self._run.timeline.settings
@@ -154,6 +158,19 @@ class Steps(Sequence[Step]):
         names = ("sigma", "velocity", "latents", "change", "calls", "seconds", "reused")
         rows = [{name: getattr(one, name) for name in names} | dict(one.notes) for _, one in self.measured()]
         return pandas.DataFrame(rows).astype({"change": float, "calls": float} if rows else {}).rename_axis("step")
+
+    def blocks(self) -> pandas.DataFrame:
+        """A row a step, a column a block: its seconds, all passes together, and with the wait for its weights.
+
+        0 is a block that a cache or skip-layer guidance left out. NaN is unknown: of a transformer that is compiled whole, and
+        of steps that an earlier version stored. As in `table()`, they are those of the run that computed the step.
+        """
+        import pandas
+
+        rows = [step.block_seconds for step in self]
+        count = max(map(len, rows), default=0)
+        table = pandas.DataFrame([row or [float("nan")] * count for row in rows], columns=range(count), dtype=float)
+        return table.rename_axis(index="step", columns="block")
 
     def __repr__(self) -> str:
         return f"Steps({len(self)} of {len(self._run.timeline)} steps of run {self._run.id})"

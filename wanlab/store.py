@@ -30,11 +30,12 @@ _DEAR = 0.5  # seconds; waiting for the disk takes about a hundredth of that
 
 @dataclass(frozen=True)
 class Stored:
-    """A velocity (b, 16, t, h, w), what it cost when it was computed, and what techniques measured then, by their names."""
+    """A velocity (b, 16, t, h, w); what it cost when it was computed, also by block; and what techniques measured, by name."""
 
     velocity: Tensor
     seconds: float
     notes: Mapping[str, float] = field(default_factory=dict)
+    block_seconds: tuple[float, ...] = ()
 
 
 def _sum(content: bytes) -> str:
@@ -55,7 +56,13 @@ class StepStore:
 
     def put(self, name: str, step: Stored) -> None:
         """Store a step; raises FileError when the disk is full, leaving nothing half-written."""
-        metadata = {"name": name, "seconds": repr(step.seconds), "notes": json.dumps(dict(step.notes)), "checksum": _BLANK}
+        metadata = {
+            "name": name,
+            "seconds": repr(step.seconds),
+            "notes": json.dumps(dict(step.notes)),
+            "block_seconds": json.dumps([round(seconds, 6) for seconds in step.block_seconds]),
+            "checksum": _BLANK,
+        }
         blank = save({"velocity": step.velocity.detach().cpu().contiguous()}, metadata)
         content = blank.replace(f'"checksum":"{_BLANK}"'.encode(), f'"checksum":"{_sum(blank)}"'.encode(), 1)
         file = self._file(name)
@@ -77,8 +84,8 @@ class StepStore:
             blank = content.replace(f'"checksum":"{checksum}"'.encode(), f'"checksum":"{_BLANK}"'.encode(), 1)
             if _sum(blank) == checksum and metadata["name"] == name:
                 # cloned, since a tensor at an unaligned address gives slightly other results
-                notes = json.loads(metadata.get("notes", "{}"))
-                return Stored(load(content)["velocity"].clone(), float(metadata["seconds"]), notes)
+                notes, blocks = (json.loads(metadata.get(key, "{}")) for key in ("notes", "block_seconds"))
+                return Stored(load(content)["velocity"].clone(), float(metadata["seconds"]), notes, tuple(map(float, blocks)))
         warnings.warn(f"{file} is damaged; its step is computed again.", stacklevel=2)
         return None
 

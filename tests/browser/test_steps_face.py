@@ -161,6 +161,35 @@ def test_curves_are_switched_and_a_click_goes_to_the_step(shown: Callable[..., A
     expect(root.get_by_role("paragraph").get_by_text("from step 2: cfg 1.0")).to_be_visible()
 
 
+def test_the_seconds_of_blocks_are_a_map_on_the_axis_of_the_steps(shown: Callable[..., Any]) -> None:
+    seconds = [[0.004, 0.002], [0.002, 0.0], [], [0.001, 0.001]]
+    root = shown(one(block_seconds=seconds))
+    blocks = root.get_by_role("img", name="Seconds of each block over the steps")
+    assert blocks.locator("rect[fill-opacity]").count() == 5  # one was left out, and two are unknown
+    told = root.get_by_text("Time of each block")
+    expect(told).to_contain_text("Here 6 ms in 2 blocks.")
+    to(root, 1)
+    expect(told).to_contain_text("Here 2 ms in 1 block.")
+    box = blocks.bounding_box()
+    root.page.mouse.move(box["x"] + 50, box["y"] + 14)
+    expect(root.get_by_text("block 0, step 0: 4 ms")).to_be_visible()
+    root.page.mouse.click(box["x"] + box["width"] - 14, box["y"] + box["height"] - 16)
+    expect(root).to_have_attribute("data-step", "3")
+    expect(root.get_by_text("block 1, step 3: 1 ms")).to_be_hidden()
+    assert shown(one()).get_by_role("img", name="Seconds of each block over the steps").count() == 0
+
+
+def test_two_runs_have_a_map_each(shown: Callable[..., Any]) -> None:
+    runs = [told(label, block_seconds=[[0.002, 0.001]] * STEPS) for label in ("first", "second")]
+    curves = [Curve("sigma", SIGMAS, shown=True)]
+    root = shown(denoising_page(runs, curves))
+    blocks = root.get_by_role("img", name="Seconds of each block over the steps")
+    assert blocks.locator("rect[fill-opacity]").count() == 2 * 2 * STEPS
+    box = blocks.bounding_box()
+    root.page.mouse.move(box["x"] + 50, box["y"] + box["height"] - 20)
+    expect(root.get_by_text("second, block 1, step 0: 1 ms")).to_be_visible()
+
+
 def test_keys_do_what_the_help_says(shown: Callable[..., Any]) -> None:
     root = shown(one())
     root.focus()

@@ -1,8 +1,9 @@
 """The denoising of one run, or of two beside each other: a face with a slider for the step and one for the frame.
 
 It shows what the model believed at each step (clean estimates), the numbers that the solver moved (latents and velocities,
-channel by channel), and curves over the steps. All of it travels with the page, so it has to stay small: pictures and numbers
-are taken from every n-th frame and cell where there are too many (`thinning`), and numbers travel in 8 bits.
+channel by channel), curves over the steps, and the seconds of blocks beneath them. All of it travels with the page, so it has
+to stay small: pictures and numbers are taken from every n-th frame and cell where there are too many (`thinning`), and numbers
+travel in 8 bits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ from wanlab.show.stills import Frames, check_frames, compressed, contact_sheet, 
 
 STEPS = Face(
     "Steps",
-    ("common/clock", "common/pictures", "steps/maps", "steps/curves", "steps/card", "steps/stage", "steps/steps"),
+    (
+        "common/clock",
+        "common/pictures",
+        "steps/maps",
+        "steps/curves",
+        "steps/blocks",
+        "steps/card",
+        "steps/stage",
+        "steps/steps",
+    ),
     ("common/controls", "player/player", "steps/steps"),
 )
 
@@ -39,8 +49,8 @@ class Denoising:
 
     `clean` are the clean estimates (t, h, w, 3) uint8, and `noisy` pictures of the latents before the step, one for each latent
     frame, or none; `latents` and `velocity` are (c, t, h, w), already thinned, or none. `sigmas` are the noise levels that the
-    steps start from, `reused` says whether they were found in the store, `captions` is a line about each, and `forks` are no
-    entries a step: what changed from which step on.
+    steps start from, `reused` says whether they were found in the store, `captions` is a line about each, and `block_seconds`
+    are those of each block, or nothing where that is unknown. `forks` are no entries a step: what changed from which step on.
     """
 
     label: str
@@ -51,6 +61,7 @@ class Denoising:
     velocity: Sequence[Numbers] = ()
     reused: Sequence[bool] = ()
     captions: Sequence[str] = ()
+    block_seconds: Sequence[Sequence[float]] = ()
     forks: Sequence[tuple[int, str]] = ()
 
     def __post_init__(self) -> None:
@@ -167,7 +178,7 @@ def denoising_page(
             f"the clean estimate after each, {plural(frames, 'frame')} of {width}x{height}, {frame_rate:g} a second."
         ),
         notes=[*told, *notes],
-        tables=_table(runs, places, curves),
+        tables=_table(runs, places, curves) + _blocks_table(runs),
     )
 
 
@@ -189,6 +200,7 @@ def _content(runs: Sequence[Denoising], thinned: Thinning) -> dict[str, object]:
             "reused": list(map(bool, run.reused)),
             "captions": list(run.captions),
             "forks": [list(fork) for fork in run.forks],
+            "block_seconds": [[float(f"{one:.3g}") for one in step] for step in run.block_seconds],
             **{name: _bytes(getattr(run, name), scales[name]) for name in scales},
         }
         for run in runs
@@ -238,6 +250,18 @@ def _table(runs: Sequence[Denoising], places: Sequence[tuple[int, ...]], curves:
     return table_html(rows, [*(["sigma"] * len(sigmas)), *heads, ""], folded="Numbers of all steps")
 
 
+def _blocks_table(runs: Sequence[Denoising]) -> str:
+    """Milliseconds of each block, a row a block and a column a step."""
+    rows: list[Row] = []
+    for run in runs:
+        label = f"{run.label}, " if run.label else ""
+        for block in range(max(map(len, run.block_seconds), default=0)):
+            spent = [_short(1000 * step[block]) if block < len(step) else "" for step in run.block_seconds]
+            rows.append((f"{label}block {block}", spent))
+    steps = max((len(run.sigmas) for run in runs), default=0)
+    return table_html(rows, [f"step {step}" for step in range(steps)], folded="Milliseconds of each block")
+
+
 def _remark(runs: Sequence[Denoising], place: tuple[int, ...]) -> str:
     parts = []
     for run, k in zip(runs, place, strict=True):
@@ -266,7 +290,7 @@ def _check(run: Denoising) -> None:
     count = len(run.sigmas)
     if not count or len(run.clean) != count:
         raise ValueError(f"There are {len(run.clean)} clips and {count} sigmas; there must be one of each a step, and a step.")
-    for name in ("noisy", "latents", "velocity", "reused", "captions"):
+    for name in ("noisy", "latents", "velocity", "reused", "captions", "block_seconds"):
         found = len(getattr(run, name))
         if found not in (0, count):
             raise ValueError(f"{name} has {found} entries; there are {count} steps.")

@@ -6,8 +6,8 @@ What a technique is says technique.py. Here is the list of them, and how those t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from wanlab.techniques.loop import Loop
 from wanlab.techniques.nag import Nag
 from wanlab.techniques.riflex import Riflex
 from wanlab.techniques.slg import Slg
-from wanlab.techniques.technique import BOTH, GUIDED, NEGATIVE, POSITIVE, Ask, Moment, Predict, Technique, patched
+from wanlab.techniques.technique import BOTH, GUIDED, NEGATIVE, POSITIVE, Ask, Moment, Predict, Technique
 from wanlab.techniques.windows import Context
 from wanlab.windows import section
 
@@ -102,42 +102,3 @@ def _guided(moment: Moment, predict: Predict, outer: list[Technique]) -> Predict
         return cfg(positive, negative, scale) if combined is None else combined
 
     return guided
-
-
-class _Pass:
-    """The pass of the model that is being made: whether its blocks compute."""
-
-    computed = False
-
-
-@contextlib.contextmanager
-def counted(transformer: torch.nn.Module) -> Iterator[list[int]]:
-    """Within, a list of one number that counts the passes in which blocks after the first one compute.
-
-    This is what a pass costs; one that a cache answers after a look at the first block is none. To be entered before techniques
-    are attached: what they leave out then does not reach the counting. It counts around the functions of blocks, since a hook
-    inside a block is not seen by a compiled one; and a block only writes, so that no graph depends on what was counted.
-    """
-    count, current = [0], _Pass()
-
-    def begin(*_: object) -> None:
-        current.computed = False
-
-    def end(*_: object) -> None:
-        count[0] += current.computed
-
-    def computing(_: int, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def compute(*args: Any, **kwargs: Any) -> Tensor:
-            current.computed = True
-            return forward(*args, **kwargs)
-
-        return compute
-
-    blocks = list(transformer.blocks)  # type: ignore[arg-type]
-    hooks = [transformer.register_forward_pre_hook(begin), transformer.register_forward_hook(end)]
-    try:
-        with patched(blocks[1:] or blocks, "forward", computing):
-            yield count
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -21,6 +21,10 @@ const STEPS_TEMPLATE = `
       </div>
       <div class="charted" data-part="charted" hidden>
         <svg data-part="chart" role="img" aria-label="Curves over the steps"></svg>
+        <div class="blocks" data-part="blocking" hidden>
+          <svg data-part="blocks" role="img" aria-label="Seconds of each block over the steps"></svg>
+          <p class="note" data-part="blockTold"></p>
+        </div>
         <div class="legend" role="group" aria-label="Curves" data-part="legend"></div>
         <p class="note" data-part="here"></p>
       </div>

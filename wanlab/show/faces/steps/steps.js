@@ -1,4 +1,4 @@
-/* The denoising: a slider for the step and one for the frame, four views of the steps, and curves over them.
+/* The denoising: a slider for the step and one for the frame, four views of the steps, curves over them, and times of blocks.
  *
  * One run, or two beside each other with what differs. What a person wrote is only ever set as text, never as HTML.
  */
@@ -19,6 +19,7 @@ class Steps {
     this.clocks = [this.clock, this.steps];
     this.stage = new StepStage(this);
     this.curves = page.curves.length ? new Curves(page, this.part, (step) => this.steps.seek(step)) : null;
+    this.blocks = this.curves && Blocks.in(page) ? new Blocks(page, this.part, this.curves, (step) => this.steps.seek(step)) : null;
 
     this.label();
     this.listen();
@@ -89,6 +90,7 @@ class Steps {
 
   fit() {
     this.curves?.fit(this.part.chart.clientWidth);
+    this.blocks?.fit();
     this.stage.fit();
   }
 
@@ -120,6 +122,7 @@ class Steps {
     for (const view of Object.keys(STEP_VIEWS)) part[view].ariaPressed = view === this.view;
     part.scale.hidden = part.tiles.hidden = !this.mapped;
     this.curves?.refresh(steps.index);
+    this.blocks?.refresh(steps.index);
     part.here.textContent = page.runs.flatMap((run) => run.forks.map(([at, text]) => `${this.both ? `${run.label}, ` : ""}from step ${at}: ${text}`)).join("; ");
     this.root.dataset.playing = clock.playing;
     this.stage.refresh();
