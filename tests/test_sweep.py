@@ -528,6 +528,12 @@ def test_a_sweep_in_a_file_is_planned_run_and_printed(tmp_path: Path, capsys: py
     assert "4 already done" in capsys.readouterr().out
 
 
+def test_the_example_of_a_file_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = Path(__file__).parent.parent / "docs" / "sweep.toml"
+    assert main(["sweep", str(example), "--lab", str(tmp_path / "lab"), "--plan"]) == 0
+    assert "SweepPlan(24 runs" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -81,7 +81,7 @@ def draw_times(runs: Sequence[Times]) -> Drawing:
     stages.set_xlabel("seconds by stage", color=GRAY)
     _legend(figure, [stages], columns=len(STAGES))
     for index, run in enumerate(runs):
-        _draw_steps(steps, f"C{index}", run)
+        _draw_steps(steps, index, run)
     steps.set_xlabel("step", color=GRAY)
     steps.set_ylabel("seconds", color=GRAY)
     steps.set_ylim(bottom=0)
@@ -150,8 +150,9 @@ def _stack(axes: Axes, line: int, stages: Mapping[str, float]) -> None:
     axes.annotate(f" {_seconds(whole)}", (left, line), color=GRAY, fontsize=8, va="center", annotation_clip=False)
 
 
-def _draw_steps(axes: Axes, color: str, run: Times) -> None:
-    """Steps that were computed filled, reused ones hollow; the first computed one with what it compiled."""
+def _draw_steps(axes: Axes, index: int, run: Times) -> None:
+    """Steps that were computed filled, reused ones hollow; the first computed one in a square, with what it compiled."""
+    color = f"C{index}"
     known = [math.nan if seconds is None else seconds for seconds in run.steps]
     axes.plot(known, color=color, lw=1, alpha=0.6)
     computed = [step for step, reused in enumerate(run.reused) if not reused]
@@ -167,9 +168,13 @@ def _draw_steps(axes: Axes, color: str, run: Times) -> None:
             mfc=face,
             label=label if steps else None,
         )
-    if computed and known[computed[0]] == known[computed[0]]:
-        told = f"first, with {_seconds(run.compiled)} of compiling" if run.compiled else "first"
-        axes.annotate(f" {told}", (computed[0], known[computed[0]]), color=color, fontsize=8, va="bottom")
+    if computed and not math.isnan(known[computed[0]]):
+        at = computed[0], known[computed[0]]
+        axes.plot(*at, ls="", marker="s", ms=9, mec=color, mfc="none", label="first computed")
+        if run.compiled:
+            told = f"with {_seconds(run.compiled)} of compiling"
+            offset = 8, -11 * index  # those of other runs beneath
+            axes.annotate(told, at, offset, textcoords="offset points", color=color, fontsize=8, va="center")
 
 
 def _draw_memory(axes: Axes, run: Memory, most: float) -> None:

@@ -18,7 +18,8 @@ from wanlab.weights.dtypes import PRECISIONS
 if TYPE_CHECKING:
     import pandas
 
-# An assumption that was not measured: bytes a pixel of a clip as mp4 (crf 18).
+# Bytes a pixel of a clip as mp4 (crf 18). Of 800 clips of the tiny model: 0.07 at 64 x 64 x 17, of which the container's 3 KB
+# are more than half, and 0.02 for larger ones. Clips of the real models, which have more detail, were not measured.
 _CLIP_BYTES = 0.1
 _STEP_BYTES = 400  # of a stored step beside its velocity: the header with its checksum
 
