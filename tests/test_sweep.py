@@ -223,7 +223,7 @@ def test_each_model_is_loaded_once_and_none_stays_beside_that_of_the_lab(
     assert loads.count("int8") == 1
     groups = [one.cell.model.quantization for one in plan.cells]
     assert groups == ["disabled", "disabled", "int8", "int8"]
-    other = made._all.benches.of(made.cells[1].model)
+    other = made._board.all.benches.of(made.cells[1].model)
     assert "_loaded" not in other.model.__dict__
 
 
@@ -331,7 +331,7 @@ def test_a_killed_kernel_loses_nothing_that_was_done(make_bench: Benches, small:
 
     def work() -> None:
         killed = begin_sweep(make_bench(), small(steps=2), axes)
-        velocity, passes = killed._all.benches.own.model.velocity, []
+        velocity, passes = killed._board.all.benches.own.model.velocity, []
 
         def waiting(*args: Any, **told: Any) -> Any:
             passes.append(1)
@@ -340,7 +340,7 @@ def test_a_killed_kernel_loses_nothing_that_was_done(make_bench: Benches, small:
                 signal.pause()
             return velocity(*args, **told)
 
-        killed._all.benches.own.model.velocity = waiting  # type: ignore[method-assign]
+        killed._board.all.benches.own.model.velocity = waiting  # type: ignore[method-assign]
         killed.run()
 
     pid = fork_child(work)
@@ -380,7 +380,7 @@ def finished(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def test_the_frame_has_the_varied_settings_first_and_the_logs_own_numbers(finished: Sweep) -> None:
     frame = finished.frame()
     assert list(frame)[:5] == ["shift", "cfg", "seed", "status", "run"]
-    log = finished._all.benches.own.log.frame()
+    log = finished._board.all.benches.own.log.frame()
     assert (frame["metrics.flicker"].to_numpy() == log.loc[frame["run"], "metrics.flicker"].to_numpy()).all()
     assert frame["problem"].tolist() == [""] * 8
 
@@ -420,12 +420,12 @@ def test_a_pivot_has_one_number_over_two_settings(finished: Sweep) -> None:
 
 
 def test_a_sweep_is_opened_again_as_it_was(finished: Sweep) -> None:
-    bench = Bench(finished._all.benches.own.folder, finished._all.benches.own.settings)
+    bench = Bench(finished._board.all.benches.own.folder, finished._board.all.benches.own.settings)
     again = open_sweep(bench, finished.id)
     assert again.id == finished.id
     assert [cell.key for cell in again.cells] == [cell.key for cell in finished.cells]
     assert again.frame().equals(finished.frame())
-    aims = [one.reference_of(one.cells[0]) for one in (again, finished)]
+    aims = [one._board.reference_of(one.cells[0]) for one in (again, finished)]
     assert [aim.key for aim in aims if isinstance(aim, Cell)] == [finished.cells[2].key] * 2
     listed = list_sweeps(bench.folder)
     assert listed.loc[finished.id, "axes"] == "shift (2) x cfg (2) x seed (2)"
@@ -434,7 +434,7 @@ def test_a_sweep_is_opened_again_as_it_was(finished: Sweep) -> None:
 
 def test_damaged_sweeps_are_told_and_not_listed(bench: Bench, sweep: Callable[..., Sweep]) -> None:
     made = sweep({"cfg": [1.0]}).run()
-    file = made._kept.folder / "sweep.json"
+    file = made._board.kept.folder / "sweep.json"
     whole = file.read_text()
     for damaged in ("{", "[]", "{}", '{"format": 9}', whole.replace('"cells"', '"sells"'), whole.replace('"cfg"', '"cgf"')):
         file.write_text(damaged)
@@ -454,7 +454,7 @@ def test_pictures_and_metrics_that_are_lost_are_made_again(bench: Bench, sweep: 
     before, frames = made.frame(), made._frames(made.cells[0])
     assert frames is not None
     assert (frames == made.open(0).clip.frames).all()
-    for file in made._kept.folder.iterdir():
+    for file in made._board.kept.folder.iterdir():
         file.unlink()
     again = sweep({"cfg": [1.0]})
     assert again.frame()["status"].tolist() == ["done"]

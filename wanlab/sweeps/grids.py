@@ -12,30 +12,30 @@ from wanlab.sweeps.axes import label_at
 from wanlab.sweeps.cells import Cell
 
 if TYPE_CHECKING:
-    from wanlab.sweeps.sweep import Sweep
+    from wanlab.sweeps.board import Board
 
 Names = str | Sequence[str] | None
 
 _ENDED = ("done", "failed", "unfit")
 
 
-def grid(sweep: Sweep, rows: Names, columns: Names, live: bool | None) -> Any:
+def grid(board: Board, rows: Names, columns: Names, live: bool | None) -> Any:
     """A LiveGrid that fills up while the sweep runs, or a page of what there is; SettingsError for unknown axes."""
-    names = [axis.name for axis in sweep.axes]
+    names = [axis.name for axis in board.axes]
     asked_rows, asked_columns = _axes("rows", rows, names), _axes("columns", columns, names)
     if live is None:
-        ended = all(sweep.state(cell)[0] in _ENDED for cell in sweep.cells)
+        ended = all(board.state(cell)[0] in _ENDED for cell in board.cells)
         live = not ended and kernel() is not None and importlib.util.find_spec("anywidget") is not None
-    shown = [one for cell in sweep.cells for one in _shown(sweep, cell)]
-    axes = {axis.name: axis.labels for axis in sweep.axes}
-    settings = sweep.cells[0].timeline.settings
-    same = len({cell.timeline.settings.prompt for cell in sweep.cells}) == 1
+    shown = [one for cell in board.cells for one in _shown(board, cell)]
+    axes = {axis.name: axis.labels for axis in board.axes}
+    settings = board.cells[0].timeline.settings
+    same = len({cell.timeline.settings.prompt for cell in board.cells}) == 1
     asked: dict[str, Any] = {
         "frame_rate": settings.clip.frame_rate,
         "title": settings.prompt if same else "",
         "rows": asked_rows,
         "columns": asked_columns,
-        "notes": sweep.notes,
+        "notes": board.notes,
     }
     if not live:
         from wanlab.show.grid import grid_page
@@ -44,7 +44,7 @@ def grid(sweep: Sweep, rows: Names, columns: Names, live: bool | None) -> Any:
     from wanlab.show.live_grid import LiveGrid
 
     found = LiveGrid(shown, axes, **asked)
-    sweep._grids.append(found)
+    board.grids.append(found)
     return found
 
 
@@ -59,27 +59,27 @@ def _axes(told: str, given: Names, names: Sequence[str]) -> list[str] | None:
     return asked
 
 
-def tell(sweep: Sweep, cells: Sequence[Cell], state: str = "") -> None:
+def tell(board: Board, cells: Sequence[Cell], state: str = "") -> None:
     """Show in the open grids how these cells stand; `state` instead of what the log says."""
-    if not sweep._grids:
+    if not board.grids:
         return
-    shown = [one for cell in cells for one in _shown(sweep, cell, state)]
-    for one in sweep._grids:
+    shown = [one for cell in cells for one in _shown(board, cell, state)]
+    for one in board.grids:
         one.update(*shown)
 
 
-def _shown(sweep: Sweep, cell: Cell, told: str = "") -> list[Any]:
+def _shown(board: Board, cell: Cell, told: str = "") -> list[Any]:
     """A cell as the grid shows it, once for each of its places."""
     from wanlab.show.grid import Cell as Shown
 
-    state, problem, facts = sweep.state(cell)
+    state, problem, facts = board.state(cell)
     state = told or state
-    frames = sweep._frames(cell) if state == "done" else None
-    metrics = {} if facts is None or state != "done" else sweep._kept.metrics(str(facts["id"]))
+    frames = board.frames(cell) if state == "done" else None
+    metrics = {} if facts is None or state != "done" else board.kept.metrics(str(facts["id"]))
     return [
         Shown(
             cell.key if number == 0 else f"{cell.key}-{number + 1}",
-            label_at(sweep.axes, place),
+            label_at(board.axes, place),
             frames=frames,
             state=state,
             caption="" if number == 0 else f"the same as {cell.label}",

@@ -16,28 +16,28 @@ from wanlab.sweeps.cells import Cell
 if TYPE_CHECKING:
     import pandas
 
-    from wanlab.sweeps.sweep import Sweep
+    from wanlab.sweeps.board import Board
 
 METRICS = "metrics."
 _FACTS = ("steps_done", "steps_reused", "model_calls", "peak_rss_gib", "peak_vram_gib")
 
 
-def frame(sweep: Sweep) -> pandas.DataFrame:
+def frame(board: Board) -> pandas.DataFrame:
     """A row a cell, indexed by its number."""
     import pandas
 
-    names = varied(sweep)
-    rows = [_row(sweep, cell, names) for cell in sweep.cells]
+    names = varied(board)
+    rows = [_row(board, cell, names) for cell in board.cells]
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "problem"))
     return pandas.DataFrame(rows, columns=[*columns, "problem"]).rename_axis("cell")
 
 
-def means(sweep: Sweep, over: str) -> pandas.DataFrame:
+def means(board: Board, over: str) -> pandas.DataFrame:
     """A row for each combination of the other axes, of the cells that are done."""
-    names = varied(sweep)
+    names = varied(board)
     if over not in names:
         raise SettingsError(f"over is {over!r}; this sweep varies {', '.join(names)}.")
-    table = frame(sweep)
+    table = frame(board)
     done = table[table["status"] == "done"]
     others = [name for name in names if name != over]
     numbers = [name for name in done.select_dtypes("number") if name not in names]
@@ -48,9 +48,9 @@ def means(sweep: Sweep, over: str) -> pandas.DataFrame:
     return type(table)({"n": grouped.size(), **parts})
 
 
-def pivot(sweep: Sweep, rows: str, columns: str, values: str) -> pandas.DataFrame:
+def pivot(board: Board, rows: str, columns: str, values: str) -> pandas.DataFrame:
     """The mean of a column of `frame` over two settings, in the order of the axes."""
-    table, names = frame(sweep), varied(sweep)
+    table, names = frame(board), varied(board)
     for told, name in (("rows", rows), ("columns", columns)):
         if name not in names:
             raise SettingsError(f"{told} is {name!r}; this sweep varies {', '.join(names)}.")
@@ -71,30 +71,30 @@ def pivot(sweep: Sweep, rows: str, columns: str, values: str) -> pandas.DataFram
     )
 
 
-def varied(sweep: Sweep) -> list[str]:
+def varied(board: Board) -> list[str]:
     """The settings that a sweep varies, as columns."""
-    return [name for axis in sweep.axes for name in axis.names]
+    return [name for axis in board.axes for name in axis.names]
 
 
-def _row(sweep: Sweep, cell: Cell, names: Sequence[str]) -> dict[str, Any]:
+def _row(board: Board, cell: Cell, names: Sequence[str]) -> dict[str, Any]:
     """The columns of a cell."""
-    state, problem, facts = sweep.state(cell)
+    state, problem, facts = board.state(cell)
     row: dict[str, Any] = {name: _value(cell, name) for name in names}
     row |= {"status": state, "run": None, "seconds": None}
     if facts is not None:
         seconds = facts.get("seconds")
         row |= {"run": facts["id"], "seconds": seconds.get("total") if isinstance(seconds, Mapping) else None}
         row |= {name: facts[name] for name in _FACTS if name in facts}
-    return {**row, **(_metrics(sweep, str(facts["id"])) if facts is not None else {}), "problem": problem}
+    return {**row, **(_metrics(board, str(facts["id"])) if facts is not None else {}), "problem": problem}
 
 
-def _metrics(sweep: Sweep, run: str) -> dict[str, float]:
+def _metrics(board: Board, run: str) -> dict[str, float]:
     """What this sweep measured of a run; else what the log has of it, except what was measured against another reference."""
-    own = sweep._kept.metrics(run)
+    own = board.kept.metrics(run)
     if own:
         return {f"{METRICS}{name}": value for name, value in own.items()}
     against = ("psnr", "ssim", "latent_error")
-    noted = notes_of(sweep._all.benches.own.log.folder / run)
+    noted = notes_of(board.all.benches.own.log.folder / run)
     return {name: value for name, value in noted.items() if name.startswith(METRICS) and not name.endswith(against)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,21 +11,20 @@ from wanlab.measuring import measure
 from wanlab.names import digest, step_names
 from wanlab.progress import Tell, bar
 from wanlab.run import Now, Run, perform
+from wanlab.sweeps import grids
+from wanlab.sweeps.board import Board
 from wanlab.sweeps.cells import CLIP, Cell
 from wanlab.sweeps.plan import PlannedCell, SweepPlan
-
-if TYPE_CHECKING:
-    from wanlab.sweeps.sweep import Sweep
 
 _MOST_REFERENCES = 4  # whose frames are kept in memory
 _MOST_BYTES = 2**28  # of frames that may be wanted again
 
 
-def run_cells(sweep: Sweep, plan: SweepPlan, *, fresh: bool) -> None:
+def run_cells(board: Board, plan: SweepPlan, *, fresh: bool) -> None:
     """Run the cells that are planned; raises KeyboardInterrupt when it was stopped, with the way to go on."""
-    sweep._troubles = {one.cell.key: ("unfit", one.verdict) for one in plan.unfit}
-    sweep._write()
-    work = _Work(sweep, plan, fresh)
+    board.troubles = {one.cell.key: ("unfit", one.verdict) for one in plan.unfit}
+    board.write()
+    work = _Work(board, plan, fresh)
     stopped = False
     try:
         with bar(work.total, "sweep") as tell:
@@ -35,20 +33,20 @@ def run_cells(sweep: Sweep, plan: SweepPlan, *, fresh: bool) -> None:
             work.measure_rest()
     except KeyboardInterrupt:
         stopped = True
-    sweep._made.look()
-    sweep._write()
-    sweep._all.benches.alone(sweep._all.benches.own)
+    board.made.look()
+    board.write()
+    board.all.benches.alone(board.all.benches.own)
     work.tell_grids()
     if stopped:
-        done = len(sweep._done())
-        raise KeyboardInterrupt(f"Stopped with {done} of {len(sweep)} runs done, which are kept: sweep.run() goes on.")
+        done = len(board.done())
+        raise KeyboardInterrupt(f"Stopped with {done} of {len(board.cells)} runs done, which are kept: sweep.run() goes on.")
 
 
 class _Work:
     """One call of `sweep.run`: how far it is, and what it has learned on the way."""
 
-    def __init__(self, sweep: Sweep, plan: SweepPlan, fresh: bool) -> None:
-        self.sweep, self.plan, self.fresh = sweep, plan, fresh
+    def __init__(self, board: Board, plan: SweepPlan, fresh: bool) -> None:
+        self.board, self.plan, self.fresh = board, plan, fresh
         # Decoding and writing a clip takes the time of about two calls, also where no step is computed.
         self.weights = {one.cell.key: one.model_calls + 2.0 for one in plan.planned}
         self.total = sum(self.weights.values())
@@ -59,7 +57,7 @@ class _Work:
 
     def attempt(self, one: PlannedCell, tell: Tell) -> None:
         """Run a cell, if it still has to be run; its failure becomes its state."""
-        sweep, cell = self.sweep, one.cell
+        board, cell = self.board, one.cell
         if not self._needed(cell):
             self._passed(cell)
             return
@@ -79,19 +77,19 @@ class _Work:
         except Exception as error:
             failure = Failure.of(error)
         if failure is not None:
-            sweep._troubles[cell.key] = ("failed", failure.text)
+            board.troubles[cell.key] = ("failed", failure.text)
             if failure.out_of_memory:
                 self._mark_heavier(one)
-        sweep._made.look()
+        board.made.look()
         self._passed(cell)
 
     def _perform(self, cell: Cell, watch: Callable[[Now], object]) -> Run:
         """The run of a cell. Where it ends as another one did, since only what costs is varied, that one's frames are taken."""
-        bench = self.sweep._all.bench(cell)
+        bench = self.board.bench(cell)
         clip = {name: value for name, value in cell.model.flat().items() if name in CLIP}
         key = digest(step_names(bench.model_id, cell.timeline)[-1], clip)
         frames = None if self.fresh else self.decoded.get(key)
-        origin = {"sweep": self.sweep.id}
+        origin = {"sweep": self.board.id}
         run = perform(bench, cell.timeline, fresh=self.fresh, origin=origin, watch=watch, frames=frames)
         self.decoded[key] = run.clip.frames
         while sum(each.nbytes for each in self.decoded.values()) > _MOST_BYTES:
@@ -100,10 +98,10 @@ class _Work:
 
     def _needed(self, cell: Cell) -> bool:
         """Whether nobody has run the cell meanwhile, or is about to, and it was not found too large."""
-        if cell.key in self.sweep._troubles:
+        if cell.key in self.board.troubles:
             return False
-        self.sweep._made.look()
-        facts = self.sweep._made.best(cell.key)
+        self.board.made.look()
+        facts = self.board.made.best(cell.key)
         return self.fresh or facts is None or facts["status"] not in ("done", "running")
 
     def _passed(self, cell: Cell) -> None:
@@ -113,26 +111,26 @@ class _Work:
 
     def _prepare(self, cell: Cell) -> None:
         """Let go of other models; before the first run of a model embed the texts of all, so that its encoder loads once."""
-        sweep = self.sweep
-        bench = sweep._all.bench(cell)
-        sweep._all.benches.alone(bench)
+        board = self.board
+        bench = board.bench(cell)
+        board.all.benches.alone(bench)
         if id(bench) in self.prepared:
             return
         self.prepared.add(id(bench))
-        own = [one for one in self.plan.planned if sweep._all.bench(one.cell) is bench and one.steps > one.steps_reused]
+        own = [one for one in self.plan.planned if board.bench(one.cell) is bench and one.steps > one.steps_reused]
         bench.model.text.prepare([text for one in own for text in one.cell.timeline.settings.texts])
 
     def _mark_heavier(self, failed: PlannedCell) -> None:
         """What was planned to take as much as a run that ran out of memory is not tried."""
         for one in self.plan.planned:
             computes = one.steps > one.steps_reused
-            if one.gib >= failed.gib and computes and self.sweep.state(one.cell)[0] in ("waiting", "stopped"):
+            if one.gib >= failed.gib and computes and self.board.state(one.cell)[0] in ("waiting", "stopped"):
                 compared = f"this takes {one.gib:.2f} GiB by plan, that one {failed.gib:.2f}"
-                self.sweep._troubles[one.cell.key] = ("unfit", f"{failed.cell.label} ran out of memory, and {compared}.")
+                self.board.troubles[one.cell.key] = ("unfit", f"{failed.cell.label} ran out of memory, and {compared}.")
 
     def _measure(self, cell: Cell, run: Run) -> None:
         """Measure a run against its reference, if that is there."""
-        kept, aim = self.sweep._kept, self.sweep.reference_of(cell)
+        kept, aim = self.board.kept, self.board.reference_of(cell)
         if isinstance(aim, Cell) and aim.key == cell.key:
             self._remember(run)
             reference: Run | None = run
@@ -144,12 +142,12 @@ class _Work:
     def _opened(self, aim: Run | Cell | None) -> Run | None:
         """The run that cells are measured against, with its clip; None until it is there."""
         if isinstance(aim, Cell):
-            facts = self.sweep._made.best(aim.key)
+            facts = self.board.made.best(aim.key)
             if facts is None or facts["status"] != "done":
                 return None
             id = str(facts["id"])
             if id not in self.references:
-                self._remember(Run(self.sweep._all.bench(aim), id, aim.timeline, facts))
+                self._remember(Run(self.board.bench(aim), id, aim.timeline, facts))
             return self.references[id]
         return aim
 
@@ -161,12 +159,12 @@ class _Work:
 
     def measure_rest(self) -> None:
         """Measure what could not be measured before: cells whose reference came later, and runs that others made."""
-        for cell in self.sweep.cells:
-            state, _, facts = self.sweep.state(cell)
+        for cell in self.board.cells:
+            state, _, facts = self.board.state(cell)
             if state != "done" or facts is None:
                 continue
-            reference, run = self._opened(self.sweep.reference_of(cell)), self.sweep._run(cell)
-            known = self.sweep._kept.metrics(str(facts["id"]))
+            reference, run = self._opened(self.board.reference_of(cell)), self.board.run(cell)
+            known = self.board.kept.metrics(str(facts["id"]))
             if run is None:
                 continue
             if not known or ("latent_error" not in known and reference is not None and _alike(run, reference)):
@@ -175,9 +173,7 @@ class _Work:
 
     def tell_grids(self, cell: Cell | None = None, state: str = "") -> None:
         """Show in the grids that are open how a cell stands, or all of them."""
-        from wanlab.sweeps.grids import tell
-
-        tell(self.sweep, self.sweep.cells if cell is None else [cell], state)
+        grids.tell(self.board, self.board.cells if cell is None else [cell], state)
 
 
 def _alike(run: Run, reference: Run) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from wanlab.bench import Bench
 from wanlab.errors import FileError, SettingsError, WanlabError
-from wanlab.names import digest
 from wanlab.planning import divided
 from wanlab.run import Run
 from wanlab.run_facts import timeline_of
@@ -19,9 +17,10 @@ from wanlab.settings import Settings
 from wanlab.show.page import Page, Paged
 from wanlab.sweeps import results
 from wanlab.sweeps.axes import Axis, label_at
+from wanlab.sweeps.board import Board
 from wanlab.sweeps.cells import Benches, Cell, Cells, key_of, make_cells, suited, varied_of
+from wanlab.sweeps.grids import grid
 from wanlab.sweeps.keeping import Kept, axes_from, cells_from, damaged, sweep_ids
-from wanlab.sweeps.made import Made
 from wanlab.sweeps.plan import SweepPlan, plan_cells
 from wanlab.sweeps.running import run_cells
 from wanlab.timeline import Timeline
@@ -41,23 +40,9 @@ class Sweep(Paged):
     anywhere.
     """
 
-    def __init__(self, cells: Cells, references: Mapping[str, Cell], reference: Run | None = None, id: str = "") -> None:
-        self.cells, self.axes = cells.found, cells.axes
-        self.notes = (*cells.notes, *_unmeasured(cells, references))
-        self.id = (
-            id
-            or digest(
-                [cell.key for cell in self.cells],
-                [(axis.names, axis.labels) for axis in self.axes],
-                _told(self.cells, references, reference),
-            )[:12]
-        )
-        own = cells.benches.own
-        self._all, self._references, self._reference = cells, references, reference
-        self._kept = Kept(own.folder, self.id)
-        self._made = Made(own.log, [*self.cells, *references.values()], varied_of(self.axes))
-        self._troubles: dict[str, tuple[str, str]] = {}  # of cells that have no run: their state, and why
-        self._grids: list[Any] = []
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.id, self.cells, self.axes, self.notes = board.id, board.cells, board.axes, board.notes
 
     def __len__(self) -> int:
         """How many runs it is."""
@@ -65,9 +50,9 @@ class Sweep(Paged):
 
     def plan(self, *, fresh: bool = False) -> SweepPlan:
         """What `run()` will do and take: runs, model loads and calls, what is shared, seconds, disk, and what does not fit."""
-        self._made.look()
-        first = {reference.key for reference in self._references.values()}
-        return plan_cells(self._all, set() if fresh else self._done(), first=first, fresh=fresh)
+        board = self._looked()
+        first = {reference.key for reference in board.references.values()}
+        return plan_cells(board.all, set() if fresh else board.done(), first=first, fresh=fresh)
 
     def run(self, *, fresh: bool = False) -> Sweep:
         """Run the cells that are not done, and measure them. Interrupting keeps all that is finished; the same call goes on.
@@ -76,15 +61,14 @@ class Sweep(Paged):
         are left out. `fresh` computes everything again, also what is stored, as one does to compare seconds and memory. Raises
         KeyboardInterrupt when it is stopped.
         """
-        run_cells(self, self.plan(fresh=fresh), fresh=fresh)
+        run_cells(self._board, self.plan(fresh=fresh), fresh=fresh)
         return self
 
     def open(self, cell: int) -> Run:
         """The run of a cell, by its number in `frame()`; raises SettingsError if it has none."""
         if not 0 <= cell < len(self.cells):
             raise SettingsError(f"cell is {cell}; this sweep has cells 0 to {len(self.cells) - 1}.")
-        self._made.look()
-        run = self._run(self.cells[cell])
+        run = self._looked().run(self.cells[cell])
         if run is None:
             raise SettingsError(f"Cell {cell} ({self.cells[cell].label}) has no run yet; sweep.run() makes it.")
         return run
@@ -94,49 +78,25 @@ class Sweep(Paged):
 
         Columns have the names of the log's. Of runs that shared steps `seconds` are of what they computed themselves.
         """
-        self._made.look()
-        return results.frame(self)
+        return results.frame(self._looked())
 
     def means(self, over: str = "seed") -> pandas.DataFrame:
         """Means of all numbers over the values of one axis, with their spread (`.std`, of n - 1) and their count `n`."""
-        return results.means(self, over)
+        return results.means(self._looked(), over)
 
     def pivot(self, rows: str, columns: str, values: str) -> pandas.DataFrame:
         """A table of one number over two of the settings; the mean over all others. `values` may leave `metrics.` out."""
-        return results.pivot(self, rows, columns, values)
+        return results.pivot(self._looked(), rows, columns, values)
 
     def grid(self, rows: Names = None, columns: Names = None, *, live: bool | None = None) -> Any:
         """A table of clips: while the sweep is not finished a widget that fills up as it runs, else a page.
 
         `rows` and `columns` are axes; they can be chosen in the grid too. `live` says which of the two it shall be.
         """
-        from wanlab.sweeps.grids import grid
-
-        self._made.look()
-        return grid(self, rows, columns, live)
-
-    def state(self, cell: Cell) -> tuple[str, str, Mapping[str, Any] | None]:
-        """What became of a cell: done, running, stopped, failed, unfit or waiting; why, if it failed; and its run's facts."""
-        facts = self._made.best(cell.key)
-        status = "" if facts is None else str(facts["status"])
-        if status in ("done", "running"):
-            return status, "", facts
-        if cell.key in self._troubles:
-            state, problem = self._troubles[cell.key]
-            return state, problem, facts
-        states = {"crashed": "stopped", "": "waiting"}
-        return states.get(status, status), "" if facts is None else str(facts.get("error") or ""), facts
-
-    def reference_of(self, cell: Cell) -> Run | Cell | None:
-        """What a cell is measured against: a run, or what is asked of a run that may or may not be there yet."""
-        return self._reference or self._references.get(cell.key)
+        return grid(self._looked(), rows, columns, live)
 
     def __repr__(self) -> str:
-        self._made.look()
-        counts: dict[str, int] = {}
-        for cell in self.cells:
-            state = self.state(cell)[0]
-            counts[state] = counts.get(state, 0) + 1
+        counts = Counter(self._looked().state(cell)[0] for cell in self.cells)
         axes = " x ".join(f"{axis.name} ({len(axis.points)})" for axis in self.axes)
         return f"Sweep({self.id}: {axes}, {len(self)} runs: {', '.join(f'{count} {state}' for state, count in counts.items())})"
 
@@ -146,53 +106,14 @@ class Sweep(Paged):
         return found
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        self._made.look()
-        if not self._done():
+        if not self._looked().done():
             return {"text/plain": repr(self)}
         return {**self.page()._repr_mimebundle_(), "text/plain": repr(self)}
 
-    def _done(self) -> set[str]:
-        """The keys of the cells that have a finished run."""
-        return {cell.key for cell in self.cells if (facts := self._made.best(cell.key)) and facts["status"] == "done"}
-
-    def _run(self, cell: Cell) -> Run | None:
-        """The run of a cell, as the log was when it was last looked at."""
-        facts = self._made.best(cell.key)
-        return None if facts is None else Run(self._all.bench(cell), str(facts["id"]), cell.timeline, facts)
-
-    def _frames(self, cell: Cell) -> np.ndarray | None:
-        """The small frames of a cell that is done; decoded, and kept, if they are not there."""
-        state, _, facts = self.state(cell)
-        if state != "done" or facts is None:
-            return None
-        found = self._kept.frames(str(facts["id"]))
-        if found is None:
-            run = self._run(cell)
-            assert run is not None
-            self._kept.note(run.id, self._kept.metrics(run.id), self._kept.reference(run.id), run.clip.frames)
-            found = self._kept.frames(run.id)
-        return found
-
-    def _write(self) -> None:
-        """Write the sweep down with the runs that are known."""
-        runs = {cell.key: str(facts["id"]) for cell in self.cells if (facts := self._made.best(cell.key))}
-        self._kept.write(self.axes, self.cells, _told(self.cells, self._references, self._reference), runs)
-
-
-def _unmeasured(cells: Cells, references: Mapping[str, Cell]) -> list[str]:
-    """A sentence if what the cells are to be measured against is not among them, so that it may not be there."""
-    own = {cell.key for cell in cells.found}
-    outside = [aim for aim in references.values() if aim.key not in own]
-    if not outside or len(outside) < len(references):
-        return []
-    return ["The base is no cell of the sweep: psnr, ssim and latent_error are measured where the lab has a run of it."]
-
-
-def _told(cells: Sequence[Cell], references: Mapping[str, Cell], reference: Run | None) -> dict[str, str]:
-    """For each cell what it is measured against: the name of a run, or the key of a cell."""
-    if reference is not None:
-        return {cell.key: reference.id for cell in cells}
-    return {cell.key: references[cell.key].key for cell in cells if cell.key in references}
+    def _looked(self) -> Board:
+        """The board, with what the log has by now."""
+        self._board.made.look()
+        return self._board
 
 
 def begin_sweep(own: Bench, base: Base, axes: Sequence[Axis], reference: Run | Mapping[str, Any] | None = None) -> Sweep:
@@ -204,10 +125,10 @@ def begin_sweep(own: Bench, base: Base, axes: Sequence[Axis], reference: Run | M
     start = _start(base)
     cells = make_cells(own, start, axes)
     if isinstance(reference, Run):
-        return Sweep(cells, {}, reference)
+        return Sweep(Board(cells, {}, reference))
     if reference is not None and not isinstance(reference, Mapping):
         raise SettingsError(f"reference is {reference!r:.60}; it must be a run, or changes of the base, as {{'cfg': 3}}.")
-    return Sweep(cells, _references(cells, start, reference or {}))
+    return Sweep(Board(cells, _references(cells, start, reference or {})))
 
 
 def open_sweep(own: Bench, id: str) -> Sweep:
@@ -224,7 +145,7 @@ def open_sweep(own: Bench, id: str) -> Sweep:
             aims[key] = entry["reference"]
         # What the cells were measured against is known again where it is one of them.
         references = {key: found[aim] for key, aim in aims.items() if aim in found}
-        return Sweep(Cells(axes, benches, tuple(found.values())), references, _outside(own, aims.values()), id)
+        return Sweep(Board(Cells(axes, benches, tuple(found.values())), references, _outside(own, aims.values()), id))
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         problem = error
     raise problem if isinstance(problem, WanlabError) else damaged(content, problem)
