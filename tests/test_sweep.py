@@ -451,14 +451,14 @@ def test_damaged_sweeps_are_told_and_not_listed(bench: Bench, sweep: Callable[..
 
 def test_pictures_and_metrics_that_are_lost_are_made_again(bench: Bench, sweep: Callable[..., Sweep]) -> None:
     made = sweep({"cfg": [1.0]}).run()
-    before, frames = made.frame(), made._frames(made.cells[0])
+    before, frames = made.frame(), made._board.frames(made.cells[0])
     assert frames is not None
     assert (frames == made.open(0).clip.frames).all()
     for file in made._board.kept.folder.iterdir():
         file.unlink()
     again = sweep({"cfg": [1.0]})
     assert again.frame()["status"].tolist() == ["done"]
-    assert (again._frames(again.cells[0]) == frames).all()
+    assert (again._board.frames(again.cells[0]) == frames).all()
     assert again.run().frame()["metrics.flicker"].equals(before["metrics.flicker"])
 
 
