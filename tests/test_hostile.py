@@ -41,7 +41,17 @@ def steps(text: str) -> Page:
 
 def parted(text: str) -> Page:
     runs = [
-        Denoising(text, [1.0, 0.5], [CLIP, CLIP], [CLIP[:1]] * 2, [NUMBERS] * 2, [NUMBERS] * 2, forks=[(1, text)]) for _ in "ab"
+        Denoising(
+            text,
+            [1.0, 0.5],
+            [CLIP, CLIP],
+            [CLIP[:1]] * 2,
+            [NUMBERS] * 2,
+            [NUMBERS] * 2,
+            block_seconds=[[0.1, 0.2]] * 2,
+            forks=[(1, text)],
+        )
+        for _ in "ab"
     ]
     return denoising_page(runs, [Curve(text, [1.0, 0.5], shown=True)], title=text, told=[text], parted=1)
 
