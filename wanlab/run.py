@@ -274,6 +274,7 @@ class _Done:
     def __init__(self) -> None:
         self.steps, self.reused, self.calls = 0, 0, 0
         self.seconds: list[float | None] = []
+        self.block_seconds: list[list[float] | None] = []
         self.clip: str | None = None
         self.compiles: dict[str, float] | None = None
 
@@ -299,6 +300,7 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool, f
             done.calls += step.calls
             done.reused += step.reused
             done.seconds.append(None if step.reused else step.seconds)
+            done.block_seconds.append(None if step.reused else [float(f"{one:.3g}") for one in step.block_seconds])
             row.beat()
             meter.look()
             yield Now(run, "denoise", step)
@@ -324,6 +326,7 @@ def _finish(run: Run, row: RunFolder, status: Any, meter: Meter, done: _Done, er
         seconds=seconds,
         **meter.peak(),
         memory=meter.facts(),
+        block_seconds=done.block_seconds,
         steps_done=done.steps,
         steps_reused=done.reused,
         model_calls=done.calls,

@@ -83,10 +83,10 @@ class Steps(Sequence[Step]):
     def measured(self) -> Iterator[tuple[Step, Measured]]:
         """Each step with its numbers."""
         calls = Outline(self._run.timeline, self._bench.facts).calls
-        taken = self._run.facts["seconds"].get("steps", [])
         before: Tensor | None = None
         for step in self:
             clean = step.clean
+            seconds, blocks = self._own("seconds", step.index), self._own("block_seconds", step.index)
             yield (
                 step,
                 Measured(
@@ -95,13 +95,22 @@ class Steps(Sequence[Step]):
                     latents=float(step.latents.float().std()),
                     change=None if before is None else relative(before, clean),
                     calls=_calls([call.skipped for call in calls[step.index]], step.notes.get("cache")),
-                    seconds=step.seconds,
-                    reused=step.index >= len(taken) or taken[step.index] is None,
-                    block_seconds=step.block_seconds,
+                    seconds=step.seconds if seconds is None else seconds,
+                    reused=seconds is None,
+                    block_seconds=step.block_seconds if blocks is None else tuple(blocks),
                     notes=step.notes,
                 ),
             )
             before = clean
+
+    def _own(self, measured: str, index: int) -> Any:
+        """What this run measured of a step, "seconds" or "block_seconds"; None if it was reused, or that was not noted.
+
+        The store has those of the run that computed the step last.
+        """
+        facts = self._run.facts
+        found = facts["seconds"].get("steps", []) if measured == "seconds" else facts.get("block_seconds", [])
+        return found[index] if index < len(found) else None
 
     def gather(self, label: str, *, full: bool = False, share: int = 1) -> tuple[show.Denoising, list[Measured], Thinning]:
         """What the scrubber shows of the run, small enough to be one of `share` in a page, with the numbers of its steps."""
@@ -151,7 +160,7 @@ class Steps(Sequence[Step]):
         """A row a step: sigma, standard deviations of velocity and latents, change of the estimate, calls, seconds, reused.
 
         Then what techniques measured (`feta`, `cache`). `change` is relative to the step before; `reused` is of this run,
-        `seconds` are those of the run that computed the step. Unknown is NaN.
+        and so are `seconds`; of a reused step they are those of the run that computed it. Unknown is NaN.
         """
         import pandas
 
@@ -163,11 +172,11 @@ class Steps(Sequence[Step]):
         """A row a step, a column a block: its seconds, all passes together, and with the wait for its weights.
 
         0 is a block that a cache or skip-layer guidance left out. NaN is unknown: of a transformer that is compiled whole, and
-        of steps that an earlier version stored. As in `table()`, they are those of the run that computed the step.
+        of steps that an earlier version stored. Of a reused step they are those of the run that computed it.
         """
         import pandas
 
-        rows = [step.block_seconds for step in self]
+        rows = [one.block_seconds for _, one in self.measured()]
         count = max(map(len, rows), default=0)
         table = pandas.DataFrame([row or [float("nan")] * count for row in rows], columns=range(count), dtype=float)
         return table.rename_axis(index="step", columns="block")

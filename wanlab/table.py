@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # A run with all techniques has less than a hundred. A damaged or malicious file must not make a table of a million columns.
 MOST_FACTS = 500
 
-# The log's own facts, the group whose name is left out, and memory over time, which is drawn (`wl.plot_memory`)
-_NO_COLUMNS = ("format", "id", "process", "settings", "memory")
+# The log's own facts, the group whose name is left out, and what is drawn: memory over time, the seconds of blocks
+_NO_COLUMNS = ("format", "id", "process", "settings", "memory", "block_seconds")
 _AFTER_SETTINGS = (  # the order of columns that are no settings; with a dot at its end: all of that group
     *("seconds", "seconds.", "peak_rss_gib", "peak_vram_gib", "steps_reused"),
     *("forked_from", "forked_at", "changes", "forks", "model.", "device", "star", "tags", "note", "metrics."),
