@@ -28,7 +28,7 @@ PACKAGE = ROOT / "wanlab"
 # of a package that is not listed by itself; what is not listed fails.
 LAYERS = (
     ("errors", "failures", "process", "terminal"),
-    ("declare", "files", "turn", "schedule", "windows", "time_embedding"),
+    ("aside", "declare", "files", "turn", "schedule", "windows", "time_embedding"),
     ("attention_modes", "quantize.kinds", "placement.spread"),
     ("groups", "clip_settings", "model_settings"),
     ("settings",),

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from wanlab import aside
+
 Question = TypeVar("Question")
 
 
@@ -27,8 +29,7 @@ class Newest(Generic[Question]):
             self._questions = [question]
             self._asked.notify_all()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="wanlab plan", daemon=True)
-                self._thread.start()
+                self._thread = aside.start(self._loop, "wanlab plan", self._stop)
 
     @property
     def superseded(self) -> bool:
@@ -43,13 +44,17 @@ class Newest(Generic[Question]):
 
     def close(self) -> None:
         """Answer no more, and wait for the answer that is being worked on."""
+        self._stop()
+        with self._asked:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _stop(self) -> None:
         with self._asked:
             self._closed = True
             self._questions.clear()
             self._asked.notify_all()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
 
     def _loop(self) -> None:
         while True:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
+from wanlab import aside
 from wanlab.bench import Bench
 from wanlab.cost.memory import DENOISE
 from wanlab.panel.benches import Benches
@@ -69,7 +71,7 @@ class Planner:
         """Wait until all is answered and has come to rest; False if that takes longer."""
         while self._newest.wait(seconds):
             measuring = self._measuring
-            if measuring is None:
+            if measuring is None or not measuring.is_alive():
                 return True
             measuring.join(seconds)
         return False
@@ -111,8 +113,7 @@ class Planner:
         if planned is not None and asked.model != self._tried and _is_quick(planned, asked.model) and self._idle():
             self._tried = asked.model
             # A thread of its own, so that a change that comes meanwhile is planned at once.
-            self._measuring = threading.Thread(target=self._measure, args=[asked], name="wanlab measuring", daemon=True)
-            self._measuring.start()
+            self._measuring = aside.start(partial(self._measure, asked), "wanlab measuring")
         self._over()
 
     def _measure(self, asked: Asked) -> None:
@@ -125,7 +126,6 @@ class Planner:
                 self.ask()
         except Exception as error:  # in a thread nobody else would see it, and it costs nobody anything
             self._say(notice=f"How long a block takes could not be measured: {error}")
-        self._measuring = None
 
 
 def _is_quick(planned: PlannedRun, model: ModelSettings) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from wanlab import aside
 from wanlab.model_settings import ModelSettings
 from wanlab.settings import Settings
 
@@ -68,8 +69,7 @@ class Queue:
             job = Job(self._count, settings, model, label, plan)
             self._waiting.append(job)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="wanlab panel", daemon=True)
-                self._thread.start()
+                self._thread = aside.start(self._loop, "wanlab panel", self.stop_all)
         self._changed()
         return job
 

@@ -13,11 +13,13 @@ import secrets
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anywidget
 import traitlets
 
+from wanlab import aside
 from wanlab.errors import WanlabError
 from wanlab.show.page import Face, Page, source
 
@@ -53,7 +55,7 @@ class LiveFace(anywidget.AnyWidget):
 
     def aside(self, work: Callable[[], None]) -> None:
         """Do what takes long in a thread of its own, one after the other; an error is shown above the face as well."""
-        threading.Thread(target=self._one_by_one, args=(work,), name="wanlab face", daemon=True).start()
+        aside.start(partial(self._one_by_one, work), "wanlab face")
 
     def _one_by_one(self, work: Callable[[], None]) -> None:
         with self._turn:
