@@ -1,6 +1,6 @@
 """Sweeps against single calls: 5 x 5 values and 2 seeds, with what they share, and 50 calls of `WanPipeline` for them.
 
-    python benchmarks/sweeps.py [--rounds 3] [--steps 20] [--kinds late cost apart]
+    python benchmarks/sweeps.py [--rounds 1] [--steps 20] [--kinds late cost apart]
 
 Both work in this process with one thread and their weights loaded; half of the calls are made before the sweep and half after
 it. Seconds are CPU seconds of the process, so that waiting for other programs does not count; of several rounds the median
@@ -89,7 +89,7 @@ def one_round(kind: str, steps: int, call: Callable[[Settings], object], folder:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     options = parser.parse_args()

@@ -145,6 +145,9 @@ def test_runs_are_called_by_what_differs(shared_bench: Bench, run: Run, fork: Ru
     ]
     assert labels([run, make(shared_bench, prompt=prompt, cfg=2.0)]) == ["cfg 3.0", "cfg 2.0"]
     assert labels([run, run]) == [run.id, run.id]
+    facts = {**run.facts, "model": {**run.facts["model"], "compile.backend": "eager"}}
+    compiled = Run(shared_bench, "other", run.timeline, facts)
+    assert labels([run, compiled]) == ["compile off", "compile on, compile.backend eager"]
 
 
 def test_texts_of_people_are_no_formulas_and_no_html(shared_bench: Bench, run: Run, tmp_path: Path) -> None:

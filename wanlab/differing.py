@@ -54,8 +54,8 @@ def differing(rows: Sequence[SettingsRow]) -> list[str]:
     declared.
     """
     rows = [row for row in rows if row]
-    groups = tuple(f"{name}." for name in switches(Settings))
-    usual = {name: str(setting.default) for name, setting in declared().items()}
+    groups = tuple(f"{name}." for name in (*switches(Settings), *switches(ModelSettings)))
+    usual = {name: str(setting.default) for name, setting in (declared() | declared(ModelSettings)).items()}
 
     def differs(name: str) -> bool:
         values = {row.get(name, "") for row in rows if name in row or not name.startswith(groups)}

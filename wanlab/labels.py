@@ -40,7 +40,10 @@ def _of_settings(settings: Settings) -> dict[str, str]:
 
 def _of_model(model: Mapping[str, Any]) -> dict[str, str]:
     """How a run's model was loaded, as a row of texts; what runs of an earlier version do not say is as declared."""
-    usual = {name: setting.default for name, setting in declared(ModelSettings).items()}
-    told = {**usual, **model, "model": model["name"]}
+    known = declared(ModelSettings)
+    groups = {name: any(one.startswith(f"{name}.") for one in model) for name in switches(ModelSettings)}
+    there = [name for name in known if groups.get(name.partition(".")[0], True)]  # not those of a group that is off
+    told = {**{name: known[name].default for name in there}, **model, "model": model["name"]}
     loras = ", ".join(str(LoraSettings(**one)) if isinstance(one, Mapping) else str(one) for one in told["loras"])
-    return {name: str(told[name]) for name in usual if name != "loras"} | {"loras": loras}
+    switched = {name: "on" if on else "off" for name, on in groups.items()}
+    return switched | {name: str(told[name]) for name in there} | {"loras": loras}
