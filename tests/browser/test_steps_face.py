@@ -232,6 +232,12 @@ def test_two_runs_stand_beside_their_difference(shown: Callable[..., Any]) -> No
     assert heights[0] == heights[1] > heights[2] > heights[3]  # zero lies beneath the logarithmic axis
 
 
+def test_runs_that_never_part_have_an_axis_all_the_same(shown: Callable[..., Any]) -> None:
+    curves = [Curve("latents apart", [0.0] * STEPS, shown=True, log=True)]
+    chart = shown(denoising_page([told("first"), told("second")], curves)).get_by_role("img", name="Curves over the steps")
+    assert chart.locator("text").all_text_contents()[-3:] == ["0.1", "1", "0"]
+
+
 def test_a_page_of_estimates_alone_has_no_latents_and_shows_its_captions(shown: Callable[..., Any]) -> None:
     root = shown(steps_page(CLIPS, [f"step {k} it is" for k in range(STEPS)], SIGMAS))
     expect(root).to_have_attribute("aria-label", "Denoising, step by step")

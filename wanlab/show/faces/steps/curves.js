@@ -30,7 +30,8 @@ class Curves {
 
   get floor() {
     const values = this.on.filter((curve) => curve.log).flatMap((curve) => curve.known).filter((value) => value > 0);
-    const top = Math.ceil(Math.log10(Math.max(...values, 1e-9)));
+    if (!values.length) return [-1, 0]; // runs that never part
+    const top = Math.ceil(Math.log10(Math.max(...values)));
     const least = Math.floor(Math.log10(Math.min(...values, 10 ** top)));
     return [Math.max(top - MOST_DECADES, Math.min(least, top - 1)), top];
   }
