@@ -179,6 +179,20 @@ def test_the_seconds_of_blocks_are_a_map_on_the_axis_of_the_steps(shown: Callabl
     assert shown(one()).get_by_role("img", name="Seconds of each block over the steps").count() == 0
 
 
+def test_what_the_pointer_is_on_stays_told_while_the_frames_play(new_page: Callable[..., Any], tmp_path: Path) -> None:
+    tab = new_page()
+    tab.goto(one(block_seconds=[[0.004, 0.002]] * STEPS).to_html(tmp_path / "page.html").as_uri())
+    root = tab.locator(".wanlab")
+    expect(root).to_have_attribute("data-step", str(STEPS - 1))
+    box = root.get_by_role("img", name="Seconds of each block over the steps").bounding_box()
+    tab.mouse.move(box["x"] + 50, box["y"] + 14)
+    for frame in ("2", "5"):
+        expect(root).to_have_attribute("data-frame", frame)
+        expect(root.get_by_text("block 0, step 0: 4 ms")).to_be_visible(timeout=1)
+    tab.mouse.move(0, 0)
+    expect(root.get_by_text("Time of each block")).to_be_visible()
+
+
 def test_two_runs_have_a_map_each(shown: Callable[..., Any]) -> None:
     runs = [told(label, block_seconds=[[0.002, 0.001]] * STEPS) for label in ("first", "second")]
     curves = [Curve("sigma", SIGMAS, shown=True)]

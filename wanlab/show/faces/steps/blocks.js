@@ -52,7 +52,7 @@ class Blocks {
     if (this.drawn === this.curves.width) return;
     this.drawn = this.curves.width;
     this.draw();
-    this.refresh(this.step);
+    this.mark();
   }
 
   draw() {
@@ -82,9 +82,15 @@ class Blocks {
     part.blocks.append(this.now);
   }
 
+  /* Told at every frame that plays, of which only few are another step. */
   refresh(step) {
+    if (step === this.step) return;
     this.step = step;
-    const x = this.curves.x(step);
+    this.mark();
+  }
+
+  mark() {
+    const x = this.curves.x(this.step);
     this.now.setAttribute("d", `M${x} ${MARGIN_TOP - 4}V${this.top(this.page.runs.length - 1) + this.high + 4}`);
     this.tell(null);
   }
