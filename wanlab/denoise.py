@@ -117,7 +117,8 @@ def _computed(moment: Moment, latents: Tensor, told: Given) -> tuple[Stored, int
     with noted(moment.transformer, model.device) as passes:
         velocity = predicted(moment, latents, told)
     seconds = clock(model.device) - began
-    return Stored(velocity, seconds, moment.notes, passes.block_seconds()), passes.calls
+    blocks = tuple(round(one, 6) for one in passes.block_seconds())
+    return Stored(velocity, seconds, moment.notes, blocks), passes.calls
 
 
 def _start(model: Model, timeline: Timeline, store: StepStore, inputs: Inputs, **how: bool) -> tuple[Tensor, int] | None:

@@ -16,7 +16,8 @@ from wanlab.settings import ModelSettings, Settings, declared
 def labels(runs: Sequence[Run]) -> list[str]:
     """A short name for each run: its values of the settings in which they differ, its id where these do not tell it apart."""
     rows = settings_rows(runs)
-    found = [label(row, differing(rows)) for row in rows]
+    names = differing(rows)
+    found = [label(row, names) for row in rows]
     counts = Counter(found)
     return [run.id if not one or counts[one] > 1 else one for one, run in zip(found, runs, strict=True)]
 

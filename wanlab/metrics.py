@@ -161,9 +161,8 @@ def _moved(before: Numbers, after: Numbers) -> tuple[Numbers, Numbers]:
 def _blocks(pictures: Numbers) -> Numbers:
     """The mean of each block, as a list."""
     count, high, wide = pictures.shape
-    columns = (
-        pictures.reshape(count, high // _BLOCK, _BLOCK, wide).sum(2).reshape(count, high // _BLOCK, wide // _BLOCK, _BLOCK)
-    )
+    rows = pictures.reshape(count, high // _BLOCK, _BLOCK, wide).sum(2)
+    columns = rows.reshape(count, high // _BLOCK, wide // _BLOCK, _BLOCK)
     found: Numbers = (columns @ np.ones(_BLOCK, pictures.dtype)).ravel() / _BLOCK**2  # a product is the fastest sum of a few
     return found
 

@@ -300,7 +300,7 @@ def _compute(run: Run, row: RunFolder, meter: Meter, done: _Done, fresh: bool, f
             done.calls += step.calls
             done.reused += step.reused
             done.seconds.append(None if step.reused else step.seconds)
-            done.block_seconds.append(None if step.reused else [float(f"{one:.3g}") for one in step.block_seconds])
+            done.block_seconds.append(None if step.reused else list(step.block_seconds))
             row.beat()
             meter.look()
             yield Now(run, "denoise", step)

@@ -86,7 +86,7 @@ class Steps(Sequence[Step]):
         before: Tensor | None = None
         for step in self:
             clean = step.clean
-            seconds, blocks = self._own("seconds", step.index), self._own("block_seconds", step.index)
+            seconds = _own(self._run.facts["seconds"].get("steps", []), step)
             yield (
                 step,
                 Measured(
@@ -97,20 +97,16 @@ class Steps(Sequence[Step]):
                     calls=_calls([call.skipped for call in calls[step.index]], step.notes.get("cache")),
                     seconds=step.seconds if seconds is None else seconds,
                     reused=seconds is None,
-                    block_seconds=step.block_seconds if blocks is None else tuple(blocks),
+                    block_seconds=self._block_seconds(step),
                     notes=step.notes,
                 ),
             )
             before = clean
 
-    def _own(self, measured: str, index: int) -> Any:
-        """What this run measured of a step, "seconds" or "block_seconds"; None if it was reused, or that was not noted.
-
-        The store has those of the run that computed the step last.
-        """
-        facts = self._run.facts
-        found = facts["seconds"].get("steps", []) if measured == "seconds" else facts.get("block_seconds", [])
-        return found[index] if index < len(found) else None
+    def _block_seconds(self, step: Step) -> tuple[float, ...]:
+        """The seconds of each block: this run's own, or of a reused step those of the run that computed it last."""
+        own = _own(self._run.facts.get("block_seconds", []), step)
+        return step.block_seconds if own is None else tuple(own)
 
     def gather(self, label: str, *, full: bool = False, share: int = 1) -> tuple[show.Denoising, list[Measured], Thinning]:
         """What the scrubber shows of the run, small enough to be one of `share` in a page, with the numbers of its steps."""
@@ -176,7 +172,7 @@ class Steps(Sequence[Step]):
         """
         import pandas
 
-        rows = [one.block_seconds for _, one in self.measured()]
+        rows = [self._block_seconds(step) for step in self]
         count = max(map(len, rows), default=0)
         table = pandas.DataFrame([row or [float("nan")] * count for row in rows], columns=range(count), dtype=float)
         return table.rename_axis(index="step", columns="block")
@@ -210,6 +206,11 @@ def relative(value: Tensor, reference: Tensor) -> float:
     """How far a tensor is from another one, as a part of that one's size (Frobenius norms)."""
     value, reference = value.float(), reference.float()
     return float((value - reference).norm() / reference.norm())
+
+
+def _own(noted: Sequence[Any], step: Step) -> Any:
+    """What a run noted of a step that it computed itself; None if it did not, or noted nothing."""
+    return noted[step.index] if step.index < len(noted) else None
 
 
 def _calls(skipped: Sequence[bool | None], answered: float | None) -> float | None:

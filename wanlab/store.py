@@ -60,7 +60,7 @@ class StepStore:
             "name": name,
             "seconds": repr(step.seconds),
             "notes": json.dumps(dict(step.notes)),
-            "block_seconds": json.dumps([round(seconds, 6) for seconds in step.block_seconds]),
+            "block_seconds": json.dumps(step.block_seconds),
             "checksum": _BLANK,
         }
         blank = save({"velocity": step.velocity.detach().cpu().contiguous()}, metadata)

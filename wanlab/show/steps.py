@@ -200,7 +200,7 @@ def _content(runs: Sequence[Denoising], thinned: Thinning) -> dict[str, object]:
             "reused": list(map(bool, run.reused)),
             "captions": list(run.captions),
             "forks": [list(fork) for fork in run.forks],
-            "block_seconds": [[float(f"{one:.3g}") for one in step] for step in run.block_seconds],
+            "block_seconds": [list(step) for step in run.block_seconds],
             **{name: _bytes(getattr(run, name), scales[name]) for name in scales},
         }
         for run in runs

@@ -21,8 +21,8 @@ from wanlab.techniques.technique import patched
 class Passes:
     """What was noted of the passes of a transformer: `calls`, and when its blocks began and ended."""
 
-    def __init__(self, device: torch.device, blocks: int) -> None:
-        self.device, self.calls, self.computed = device, 0, False  # the last: whether blocks compute in the present pass
+    def __init__(self, blocks: int) -> None:
+        self.calls, self.computed = 0, False  # the second: whether blocks compute in the present pass
         self.traced = False  # whether blocks are part of a graph, which has no moments
         self.uses: list[list[tuple[Mark, Mark]]] = [[] for _ in range(blocks)]
 
@@ -45,7 +45,7 @@ def noted(transformer: torch.nn.Module, device: torch.device) -> Iterator[Passes
     techniques are attached: what they leave out then does not reach the noting.
     """
     blocks = list(transformer.blocks)  # type: ignore[arg-type]
-    passes = Passes(device, len(blocks))
+    passes = Passes(len(blocks))
 
     def begin(*_: object) -> None:
         passes.computed = False
